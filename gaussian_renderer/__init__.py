@@ -1,0 +1,1 @@
+"""A set of Gaussians and a camera become an image."""
