@@ -1,0 +1,74 @@
+"""render(gaussians, camera) -> image, alpha, depth: a set of Gaussians seen from a pose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pose_rasterizer import rasterize
+from torch import Tensor
+
+from gaussian_renderer.camera import Camera
+from gaussian_renderer.gaussians import GaussianModel
+
+
+@dataclass(frozen=True, eq=False)
+class Render:
+    """What a camera sees.
+
+    Attributes:
+        image: [C, H, W], not clamped above 1; the background shows through where alpha < 1.
+        alpha: coverage by the Gaussians, [1, H, W], 0..1.
+        depth: expected z of the Gaussians along the camera's axis, world units, [1, H, W];
+            0 where alpha is 0.
+        radii: extent of each Gaussian on the image in pixels, [N] int32, 0 = not seen.
+    """
+
+    image: Tensor
+    alpha: Tensor
+    depth: Tensor
+    radii: Tensor
+
+
+def render(
+    gaussians: GaussianModel,
+    camera: Camera,
+    background: Tensor | None = None,
+    *,
+    viewmat: Tensor | None = None,
+    means2d_offset: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+    sh_degree: int | None = None,
+    backend: str | None = None,
+) -> Render:
+    """Render `gaussians` from `camera`; differentiable in every tensor, `viewmat` included.
+
+    Args:
+        background: colour behind the Gaussians, [C]; the model's own by default.
+        viewmat: world_to_camera [4, 4] (OpenCV axes) instead of the camera's pose.
+        means2d_offset: added to the projected means, [N, 2], px; its gradient drives densification.
+        size: (height, width) of the image; the pinhole is resampled to it.
+        sh_degree: spherical-harmonics degrees used, all by default.
+        backend: of pose_rasterizer; chosen by the device by default.
+    """
+    means = gaussians.means
+    if size is not None and size != (camera.intrinsics.height, camera.intrinsics.width):
+        camera = camera.resized(size[1], size[0])
+    intrinsics = camera.intrinsics
+    if viewmat is None:
+        viewmat = camera.viewmat(means.device, means.dtype)
+    drawn = rasterize(
+        means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        sh=gaussians.sh,
+        colours=None,
+        viewmat=viewmat,
+        intrinsics=intrinsics.matrix(means.device, means.dtype),
+        size=(intrinsics.height, intrinsics.width),
+        background=gaussians.background if background is None else background,
+        means2d_offset=means2d_offset,
+        sh_degree=sh_degree,
+        backend=backend,
+    )
+    return Render(drawn.image, drawn.alpha, drawn.depth, drawn.radii)
