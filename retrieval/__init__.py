@@ -1,0 +1,1 @@
+"""A query becomes a start pose: global shortlist, matching, depth, PnP, hypotheses."""
