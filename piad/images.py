@@ -104,7 +104,7 @@ def read_image(
     Returns:
         [3, H, W], float32 in 0..1, a tensor of its own.
     """
-    key = (str(path), size, white_background, apply_exif)
+    key = (str(path), _version(path), size, white_background, apply_exif)
     pixels = cache.get(key) if cache is not None else None
     if pixels is None:
         rgb = _over_background(_decode(path, apply_exif), white_background)
@@ -132,8 +132,18 @@ def read_mask(path: Path, size: tuple[int, int], *, apply_exif: bool = True) -> 
 
 def unreadable(path: Path, error: Exception) -> UserError:
     """The error of a file that is no image, or a damaged one."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"no image {path}; put it back or remove what names it")
+    reason = " ".join(str(error).replace(f"'{path}'", "").split()) or type(error).__name__
     return UserError(f"cannot read the image {path} ({reason}); replace or remove it")
+
+
+def _version(path: Path) -> int:
+    """Changes when the file is written anew, so that no stale image is taken from a cache."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _decode(path: Path, apply_exif: bool) -> Image.Image:

@@ -48,8 +48,7 @@ class ReflectanceConfig:
         default="auto",
         metadata={
             "help": "auto (init_low.pth if there, else ours), ours, original, retinex (a formula),"
-            " none (the photograph itself)",
-            "choices": NETS,
+            " none (the photograph itself)"
         },
     )
     reflectance_weights: str = field(
@@ -59,8 +58,7 @@ class ReflectanceConfig:
     reflectance_padding: str = field(
         default="replicate",
         metadata={
-            "help": "border of the original's net: replicate, or original (6 px overwritten)",
-            "choices": PADDINGS,
+            "help": "border of the original's net: replicate, or original (6 px overwritten)"
         },
     )
     reflectance_batch: int = field(default=4, metadata={"help": "images per pass of the net"})
@@ -189,19 +187,20 @@ def to_reflectance(
         The same scene (ids, cameras, masks, labels) with `path` of every photograph replaced.
 
     Images appear whole (written beside, then renamed) and the marker is written last. A stopped run
-    goes on with the images that are missing or whose photograph changed; another net redoes all.
+    goes on with the images that are missing or older than their photograph; another net redoes all.
     """
     folder = Path(folder)
     jobs = {item.id: mirrored_path(item, scene.root, folder) for item in photographs(scene)}
     settings = {"net": net.name, "fingerprint": net.fingerprint}
-    inputs = {item.id: input_digest(item) for item in photographs(scene)}
-    done = {"settings": settings, "inputs": inputs}
+    sizes = {item.id: list(work_size(item)) for item in photographs(scene)}
+    done = {"settings": settings, "sizes": sizes}
     known = read_json(folder / SETTINGS)
-    old_inputs = known.get("inputs", {}) if known and known.get("settings") == settings else {}
+    same = known is not None and known.get("settings") == settings
+    old_sizes = known.get("sizes", {}) if same else {}
     todo = [
         item
         for item in photographs(scene)
-        if old_inputs.get(item.id) != inputs[item.id] or not jobs[item.id].is_file()
+        if old_sizes.get(item.id) != sizes[item.id] or is_stale(item.path, jobs[item.id])
     ]
     if todo or read_json(folder / MARKER) != done:
         (folder / MARKER).unlink(missing_ok=True)
@@ -242,16 +241,9 @@ def mirrored_path(item: View | Query, root: Path, folder: Path) -> Path:
     return folder / inside.with_suffix(".png")
 
 
-def input_digest(item: View | Query) -> str:
-    """Digest of a photograph: its file, and the size and background it is read with."""
-    digest = hashlib.blake2b(
-        f"{work_size(item)} {item.white_background} {item.apply_exif}".encode(), digest_size=16
-    )
-    try:
-        digest.update(Path(item.path).read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {item.path} ({error.strerror}); put it back") from error
-    return digest.hexdigest()
+def is_stale(source: Path, target: Path) -> bool:
+    """True when the target is missing or older than its source."""
+    return not target.is_file() or target.stat().st_mtime < Path(source).stat().st_mtime
 
 
 def read_json(path: Path) -> dict | None:

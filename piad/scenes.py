@@ -31,8 +31,8 @@ from piad.transforms import (
 
 LAYOUTS = ("auto", "MAD", "MIP", "COLMAP")
 # other names under which the three layouts go
-LAYOUT_ALIASES = {"lego-3d": "MAD", "lego": "MAD", "blender": "MIP", "mip-real": "COLMAP"}
-LAYOUT_ALIASES |= {"real": "COLMAP", "mip-sim": "MIP"} | {name.lower(): name for name in LAYOUTS}
+LAYOUT_ALIASES = {name.lower(): name for name in LAYOUTS}
+LAYOUT_ALIASES |= {"lego-3d": "MAD", "blender": "MIP", "mip-real": "COLMAP", "real": "COLMAP"}
 SEE_LAYOUT = "see data/README.md for the layout"
 
 
@@ -168,6 +168,10 @@ def load_scene(cfg: DataConfig, class_name: str) -> Scene:
 def class_folder(cfg: DataConfig, class_name: str) -> Path:
     """The folder of a class; UserError naming the folder looked at and the classes there are."""
     data_dir = Path(cfg.data_dir).expanduser()
+    if Path(class_name).name != class_name:
+        raise UserError(
+            f"class_name must be a folder's name, got {class_name!r}; put the path into data_dir"
+        )
     if data_dir.name == class_name and _is_class(data_dir):
         return data_dir  # the config names the class folder itself
     if class_name and (root := data_dir / class_name).is_dir():
@@ -311,8 +315,7 @@ def _queries(
     test = root / "test"
     if not test.is_dir():
         raise UserError(f"no folder test in {root}; {SEE_LAYOUT}")
-    types = sorted(p for p in test.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not types:
+    if not (types := sorted(p for p in test.glob("[!.]*") if p.is_dir())):
         raise UserError(f"no test/<type> folder in {root}; {SEE_LAYOUT}")
     own = _query_frames(root)
     queries: list[Query] = []
@@ -333,8 +336,8 @@ def _queries(
             label = int(not is_normal(folder.name))
             mask = _mask_path(root, folder.name, path, size) if label else None
             work = intrinsics.resized(*work_size(size, cfg.resolution))
-            options = (cfg.white_background, apply_exif, cache)
-            queries.append(Query(key, folder.name, path.stem, path, label, mask, work, *options))
+            how = (cfg.white_background, apply_exif, cache)
+            queries.append(Query(key, folder.name, path.stem, path, label, mask, work, *how))
     return queries
 
 
