@@ -1,0 +1,298 @@
+// Blends the tiles' pixels front to back, and the adjoint of it.
+//
+// One thread owns a tile at a time. Pixel state (transmittance, sums) lies in the L1 cache, a
+// Gaussian's own values in registers. The adjoint walks front to back again: it needs no list of
+// past alphas, only the sum of what lies behind, which the finished image gives (see
+// docs/pose_gradient.md). Its sums per (Gaussian, tile) go to a slot of their own and are added in
+// a fixed order afterwards, so the result doesn't depend on the threads.
+#include <vector>
+
+#include "pool.h"
+#include "tile.h"
+
+namespace pose_rasterizer {
+namespace {
+
+constexpr int64_t kTilesPerBlock = 4;
+
+// Channels known at compile time (C > 0), or not (C = 0: `runtime`).
+template <int C> struct Channels {
+    explicit Channels(int) {}
+    static constexpr int count = C;
+};
+template <> struct Channels<0> {
+    explicit Channels(int runtime) : count(runtime) {}
+    const int count;
+};
+
+template <int C> struct ForwardVisitor {
+    TileLight& light;
+    const Frame& frame;
+    const Channels<C> channels;
+    Float8* sums;  // [row, C + 1]: colours, depth
+    const float* colour = nullptr;
+    float z = 0;
+
+    void begin(uint32_t rank) {
+        colour = frame.colours.data() + size_t(rank) * channels.count;
+        z = frame.splats[rank].z;
+    }
+    void row(int r, float, Float8 power) {
+        Float8 before;
+        const Float8 alpha = light.pass(r, power, before);
+        const Float8 weight = alpha * before;
+        Float8* s = sums + r * (channels.count + 1);
+        for (int c = 0; c < channels.count; ++c) s[c] += weight * splat(colour[c]);
+        s[channels.count] += weight * splat(z);
+    }
+    void end(uint32_t, const TilePower&) {}
+    void skip(uint32_t) {}
+};
+
+struct TileBox {
+    int x0, y0, columns, rows;
+    TileBox(const Frame& f, int tile)
+        : x0(tile % f.tiles_x * kTile), y0(tile / f.tiles_x * kTile),
+          columns(f.camera.width - x0 < kTile ? f.camera.width - x0 : kTile),
+          rows(f.camera.height - y0 < kTile ? f.camera.height - y0 : kTile) {}
+};
+
+static inline void store_row(float* to, Float8 v, int columns) {
+    std::memcpy(to, &v, sizeof(float) * columns);
+}
+static inline Float8 load_row(const float* from, int columns) {
+    Float8 v = splat(0.0f);
+    std::memcpy(&v, from, sizeof(float) * columns);
+    return v;
+}
+
+template <int C>
+void forward_tile(const PoseScene& scene, const Frame& frame, const PoseImages& out, int tile,
+                  Float8* sums) {
+    const TileBox box(frame, tile);
+    const Channels<C> channels(scene.num_channels);
+    const int size = channels.count + 1;
+    for (int i = 0; i < kTile * size; ++i) sums[i] = splat(0.0f);
+    TileLight light;
+    light.start(box.columns, box.rows);
+    ForwardVisitor<C> visitor{light, frame, channels, sums};
+    walk_tile(frame, tile, light, visitor);
+
+    const size_t pixels = size_t(scene.width) * scene.height;
+    for (int r = 0; r < box.rows; ++r) {
+        const size_t at = size_t(box.y0 + r) * scene.width + box.x0;
+        const Float8 left = light.transmittance[r], alpha = splat(1.0f) - left;
+        for (int c = 0; c < channels.count; ++c)
+            store_row(out.image + c * pixels + at,
+                      sums[r * size + c] + left * splat(scene.background[c]), box.columns);
+        store_row(out.alpha + at, alpha, box.columns);
+        const Float8 depth = sums[r * size + channels.count] / alpha;
+        store_row(out.depth + at, keep(depth, alpha > splat(0.0f)), box.columns);
+    }
+}
+
+// Adjoint. For a pixel, q_i = dL/dw_i = g . c_i + g_z z_i + q_0 is what a unit of Gaussian i's
+// weight is worth; dL/dalpha_i = T_i q_i - behind_i / (1 - alpha_i), behind_i = sum_{j>i} w_j q_j.
+template <int C, bool kColour, bool kDepth> struct BackwardVisitor {
+    TileLight& light;
+    Frame& frame;
+    const Channels<C> channels;
+    const Float8* g;      // [row, C + 2]: dL/dimage, then g_z, then q_0
+    Float8* behind;       // [row]
+    Float8* v_colour;     // [C] sums of w g
+    const float* colour = nullptr;
+    const Splat* current = nullptr;
+    float z = 0;
+    Float8 v_power{}, v_power_y{}, v_power_yy{}, v_z{};
+
+    void begin(uint32_t rank) {
+        colour = frame.colours.data() + size_t(rank) * channels.count;
+        current = &frame.splats[rank];
+        z = current->z;
+        v_power = v_power_y = v_power_yy = v_z = splat(0.0f);
+        if (kColour)
+            for (int c = 0; c < channels.count; ++c) v_colour[c] = splat(0.0f);
+    }
+    void row(int r, float y, Float8 power) {
+        Float8 before;
+        const Float8 alpha = light.pass(r, power, before);
+        const Float8 weight = alpha * before;
+        const Float8* gr = g + r * (channels.count + 2);
+        Float8 q = gr[channels.count + 1];
+        for (int c = 0; c < channels.count; ++c) {
+            q += gr[c] * splat(colour[c]);
+            if (kColour) v_colour[c] += weight * gr[c];
+        }
+        if (kDepth) {
+            q += gr[channels.count] * splat(z);
+            v_z += weight * gr[channels.count];
+        }
+        const Float8 rest = behind[r] - weight * q;
+        behind[r] = rest;
+        const Float8 v_alpha = before * q - rest / (splat(1.0f) - alpha);
+        const Int8 free = alpha < splat(static_cast<float>(POSE_ALPHA_MAX));  // clamped: no gradient
+        const Float8 v = keep(v_alpha * alpha, free);
+        v_power += v;
+        v_power_y += v * splat(y);
+        v_power_yy += v * splat(y * y);
+    }
+    void end(uint32_t slot, const TilePower& p) {
+        const Float8 x = lane_offsets();
+        Float8 parts[kLanes] = {v_power,       x * v_power, x * x * v_power, v_power_y,
+                                x * v_power_y, v_power_yy,  v_z,             splat(0.0f)};
+        const Float8 s = sum_lanes_of_8(parts);
+        float* record = frame.records.data() + size_t(slot) * frame.record_size();
+        fill_geometry(record, s, p, *current);
+        record[kSumZ] = s[6];
+        if (!kColour) return;
+        for (int c = 0; c < channels.count; c += kLanes) {
+            const int n = channels.count - c < kLanes ? channels.count - c : kLanes;
+            for (int i = 0; i < kLanes; ++i) parts[i] = i < n ? v_colour[c + i] : splat(0.0f);
+            store_row(record + kSumColour + c, sum_lanes_of_8(parts), n);
+        }
+    }
+    void skip(uint32_t slot) {
+        float* record = frame.records.data() + size_t(slot) * frame.record_size();
+        for (int i = 0; i < frame.record_size(); ++i) record[i] = 0.0f;
+    }
+
+    // From sums over x, y (offsets from the tile's centre) to sums over e = Q (x, y) + e_0.
+    static void fill_geometry(float* record, Float8 s, const TilePower& p, const Splat& splat) {
+        const double a = splat.qxx, b = splat.qxy, c = splat.qyy;
+        const double s0 = s[0], sx = s[1], sxx = s[2], sy = s[3], sxy = s[4], syy = s[5];
+        const double ux = a * sx + b * sy, uy = b * sx + c * sy;  // Q (sum dp x)
+        const double txx = a * sxx + b * sxy, txy = a * sxy + b * syy;
+        const double tyx = b * sxx + c * sxy, tyy = b * sxy + c * syy;
+        record[kSum] = static_cast<float>(s0);
+        record[kSumE] = static_cast<float>(ux + s0 * p.ex);
+        record[kSumE + 1] = static_cast<float>(uy + s0 * p.ey);
+        record[kSumEE] = static_cast<float>(txx * a + txy * b + 2 * ux * p.ex + s0 * p.ex * p.ex);
+        record[kSumEE + 1] =
+            static_cast<float>(txx * b + txy * c + ux * p.ey + uy * p.ex + s0 * p.ex * p.ey);
+        record[kSumEE + 2] =
+            static_cast<float>(tyx * b + tyy * c + 2 * uy * p.ey + s0 * p.ey * p.ey);
+    }
+};
+
+// Fills g, behind for a row and adds T g to the background's sums.
+template <int C>
+void load_row_gradients(const PoseScene& scene, const PoseImages& images,
+                        const PoseGradients& grads, const Channels<C>& channels, size_t at,
+                        int columns, Float8* g, Float8& behind, Float8* v_background) {
+    const size_t pixels = size_t(scene.width) * scene.height;
+    const Float8 zero = splat(0.0f);
+    const Float8 alpha = load_row(images.alpha + at, columns), left = splat(1.0f) - alpha;
+    const Int8 hit = alpha > zero;
+    const Float8 v_alpha = grads.v_alpha != nullptr ? load_row(grads.v_alpha + at, columns) : zero;
+    Float8 q0 = v_alpha, total = zero;
+    for (int c = 0; c < channels.count; ++c) {
+        g[c] = grads.v_image != nullptr ? load_row(grads.v_image + c * pixels + at, columns) : zero;
+        const Float8 behind_all = left * splat(scene.background[c]);
+        total += g[c] * (load_row(images.image + c * pixels + at, columns) - behind_all);
+        q0 -= g[c] * splat(scene.background[c]);
+        v_background[c] += left * g[c];  // g is 0 outside the image
+    }
+    g[channels.count] = zero;
+    if (grads.v_depth != nullptr) {
+        const Float8 depth = load_row(images.depth + at, columns);
+        const Float8 g_z = keep(load_row(grads.v_depth + at, columns) / alpha, hit);
+        g[channels.count] = g_z;
+        q0 -= g_z * depth;
+        total += g_z * depth * alpha;
+    }
+    g[channels.count + 1] = q0;
+    behind = total + q0 * alpha;
+}
+
+template <int C, bool kColour, bool kDepth>
+void backward_tile(const PoseScene& scene, Frame& frame, const PoseImages& images,
+                   const PoseGradients& grads, int tile, Float8* scratch, float* v_background) {
+    const TileBox box(frame, tile);
+    const Channels<C> channels(scene.num_channels);
+    const int size = channels.count + 2;
+    Float8* g = scratch;                                // [row, C + 2]
+    Float8* v_colour = scratch + kTile * size;          // [C]
+    Float8* v_back = v_colour + channels.count;         // [C]
+    Float8 behind[kTile];
+    for (int c = 0; c < channels.count; ++c) v_back[c] = splat(0.0f);
+    for (int r = 0; r < box.rows; ++r)
+        load_row_gradients<C>(scene, images, grads, channels,
+                              size_t(box.y0 + r) * scene.width + box.x0, box.columns, g + r * size,
+                              behind[r], v_back);
+    for (int c = 0; c < channels.count; ++c) v_background[c] = sum_lanes(v_back[c]);
+    TileLight light;
+    light.start(box.columns, box.rows);
+    Float8 local[C > 0 ? C : 1];
+    BackwardVisitor<C, kColour, kDepth> visitor{light, frame, channels, g, behind,
+                                                C > 0 ? local : v_colour};
+    walk_tile(frame, tile, light, visitor);
+}
+
+template <int C>
+void forward_all(const PoseScene& scene, const Frame& frame, const PoseImages& out) {
+    const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
+    parallel_ranges(frame.num_threads, tiles, kTilesPerBlock,
+                    [&](int64_t begin, int64_t end, int64_t) {
+        Float8 local[C > 0 ? kTile * (C + 1) : 1];
+        std::vector<Float8> heap(C > 0 ? 0 : kTile * (scene.num_channels + 1));
+        for (int64_t t = begin; t < end; ++t)
+            forward_tile<C>(scene, frame, out, int(t), C > 0 ? local : heap.data());
+    });
+}
+
+template <int C, bool kColour, bool kDepth>
+void backward_all(const PoseScene& scene, Frame& frame, const PoseImages& images,
+                  const PoseGradients& grads) {
+    const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
+    const int channels = scene.num_channels;
+    std::vector<float> v_background(size_t(tiles) * channels);
+    parallel_ranges(frame.num_threads, tiles, kTilesPerBlock,
+                    [&](int64_t begin, int64_t end, int64_t) {
+        std::vector<Float8> scratch(kTile * (channels + 2) + 2 * channels);
+        for (int64_t t = begin; t < end; ++t)
+            backward_tile<C, kColour, kDepth>(scene, frame, images, grads, int(t), scratch.data(),
+                                              v_background.data() + t * channels);
+    });
+    if (grads.v_background == nullptr) return;
+    for (int c = 0; c < channels; ++c) {
+        double sum = 0;
+        for (int64_t t = 0; t < tiles; ++t) sum += v_background[t * channels + c];
+        grads.v_background[c] = static_cast<float>(sum);
+    }
+}
+
+template <int C>
+void backward_some(const PoseScene& scene, Frame& frame, const PoseImages& images,
+                   const PoseGradients& grads, bool want_colours) {
+    const bool depth = grads.v_depth != nullptr;
+    if (want_colours && depth) backward_all<C, true, true>(scene, frame, images, grads);
+    else if (want_colours) backward_all<C, true, false>(scene, frame, images, grads);
+    else if (depth) backward_all<C, false, true>(scene, frame, images, grads);
+    else backward_all<C, false, false>(scene, frame, images, grads);
+}
+
+}  // namespace
+
+void blend_forward(const PoseScene& scene, const Frame& frame, const PoseImages& out) {
+    switch (scene.num_channels) {
+        case 1: return forward_all<1>(scene, frame, out);
+        case 3: return forward_all<3>(scene, frame, out);
+        case 4: return forward_all<4>(scene, frame, out);
+        case 6: return forward_all<6>(scene, frame, out);
+        default: return forward_all<0>(scene, frame, out);
+    }
+}
+
+void blend_backward(const PoseScene& scene, Frame& frame, const PoseImages& images,
+                    const PoseGradients& grads, bool want_colours) {
+    frame.records.resize(size_t(frame.slot_begin.back()) * frame.record_size());
+    switch (scene.num_channels) {
+        case 1: return backward_some<1>(scene, frame, images, grads, want_colours);
+        case 3: return backward_some<3>(scene, frame, images, grads, want_colours);
+        case 4: return backward_some<4>(scene, frame, images, grads, want_colours);
+        case 6: return backward_some<6>(scene, frame, images, grads, want_colours);
+        default: return backward_some<0>(scene, frame, images, grads, want_colours);
+    }
+}
+
+}  // namespace pose_rasterizer

@@ -1,0 +1,201 @@
+// From the sums per (Gaussian, tile) to the gradients of the inputs. What nobody asked for is
+// skipped: with only `v_viewmat` wanted, nothing is written per Gaussian.
+#include "../common/covariance.h"
+#include "../common/sh.h"
+#include "frame.h"
+#include "pool.h"
+
+namespace pose_rasterizer {
+namespace {
+
+constexpr int64_t kGaussiansPerBlock = 128;
+
+struct PoseSum {
+    Mat3<double> rotation{};
+    Vec3<double> translation{}, centre{};
+};
+
+template <int N> static inline void write(float* to, const double (&v)[N], int64_t i, bool add) {
+    if (to == nullptr) return;
+    for (int k = 0; k < N; ++k) to[i * N + k] = static_cast<float>(v[k]) + (add ? to[i * N + k] : 0.0f);
+}
+
+struct SplatSums {
+    double sum, ex, ey, exx, exy, eyy, z;
+};
+
+class FrameVjp {
+  public:
+    FrameVjp(const PoseScene& scene, const Frame& frame, const PoseGradients& grads)
+        : scene_(scene), frame_(frame), grads_(grads),
+          geometry_(grads.v_quats != nullptr || grads.v_scales != nullptr),
+          direction_((grads.v_means != nullptr || grads.v_viewmat != nullptr) &&
+                     scene.num_coeffs > 1 && scene.sh_degree > 0),
+          points_(geometry_ || grads.v_means != nullptr || grads.v_viewmat != nullptr) {}
+
+    // `v_colour` is scratch for C floats.
+    void splat(int64_t k, PoseSum& pose, float* v_colour) const {
+        const int64_t i = frame_.ids[k];
+        const bool add = grads_.accumulate != 0;
+        const SplatSums s = add_records(k, v_colour);
+        write(grads_.v_opacities, {s.sum / scene_.opacities[i]}, i, add);
+        write(grads_.v_offset, {s.ex, s.ey}, i, add);
+        const float* m = scene_.means + 3 * i;
+        const Vec3<double> mean = {m[0], m[1], m[2]};
+        Vec3<double> v_mean = {0, 0, 0};
+        colours(k, i, mean, v_colour, v_mean, pose);
+        if (points_) point(i, mean, s, v_mean, pose);
+        write(grads_.v_means, {v_mean.x, v_mean.y, v_mean.z}, i, add);
+    }
+
+  private:
+    SplatSums add_records(int64_t k, float* v_colour) const {
+        float sums[kSumColour] = {};
+        const int channels = frame_.num_channels;
+        for (int c = 0; c < channels; ++c) v_colour[c] = 0.0f;
+        const float* r = frame_.records.data() + size_t(frame_.slot_begin[k]) * frame_.record_size();
+        for (uint32_t e = frame_.slot_begin[k]; e < frame_.slot_begin[k + 1]; ++e) {
+            for (int j = 0; j < kSumColour; ++j) sums[j] += r[j];
+            for (int c = 0; c < channels; ++c) v_colour[c] += r[kSumColour + c];
+            r += frame_.record_size();
+        }
+        return {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]};
+    }
+
+    // Colours to SH coefficients and, through the viewing direction, to the mean and the camera.
+    void colours(int64_t k, int64_t i, Vec3<double> mean, float* v_colour, Vec3<double>& v_mean,
+                 PoseSum& pose) const {
+        const int channels = frame_.num_channels, num_coeffs = scene_.num_coeffs;
+        const bool add = grads_.accumulate != 0;
+        if (num_coeffs == 0) {
+            if (grads_.v_features == nullptr) return;
+            float* v = grads_.v_features + i * channels;
+            for (int c = 0; c < channels; ++c) v[c] = v_colour[c] + (add ? v[c] : 0.0f);
+            return;
+        }
+        if (grads_.v_features == nullptr && !direction_) return;
+        const float* colour = frame_.colours.data() + k * channels;
+        for (int c = 0; c < channels; ++c)
+            if (!(colour[c] > 0.0f)) v_colour[c] = 0.0f;  // clamped at 0
+        double inv_length;
+        const Vec3<double> d = view_direction(mean, frame_.camera.centre, inv_length);
+        const Vec3<float> df = {static_cast<float>(d.x), static_cast<float>(d.y),
+                                static_cast<float>(d.z)};
+        const int used = sh_num_coeffs(scene_.sh_degree);
+        float basis[16];
+        if (grads_.v_features != nullptr) {
+            sh_basis(scene_.sh_degree, df, basis);
+            float* v = grads_.v_features + i * num_coeffs * channels;
+            for (int b = 0; b < num_coeffs; ++b) {
+                const float y = b < used ? basis[b] : 0.0f;
+                for (int c = 0; c < channels; ++c)
+                    v[b * channels + c] = y * v_colour[c] + (add ? v[b * channels + c] : 0.0f);
+            }
+        }
+        if (!direction_) return;
+        const float* f = scene_.features + i * num_coeffs * channels;
+        basis[0] = 0.0f;
+        for (int b = 1; b < used; ++b) {
+            float sum = 0.0f;
+            for (int c = 0; c < channels; ++c) sum += f[b * channels + c] * v_colour[c];
+            basis[b] = sum;
+        }
+        const Vec3<float> v = sh_basis_vjp(scene_.sh_degree, df, basis);
+        const Vec3<double> through = view_direction_vjp(d, inv_length, Vec3<double>{v.x, v.y, v.z});
+        v_mean = v_mean + through;
+        pose.centre = pose.centre - through;
+    }
+
+    // Image mean, image covariance and depth to the Gaussian's geometry and the camera.
+    void point(int64_t i, Vec3<double> mean, const SplatSums& s, Vec3<double>& v_mean,
+               PoseSum& pose) const {
+        const CameraModel<double>& camera = frame_.camera;
+        const Vec3<double> t = to_camera(camera, mean);
+        const float *q = scene_.quats + 4 * i, *sc = scene_.scales + 3 * i;
+        const Vec3<double> scales = {sc[0], sc[1], sc[2]};
+        double norm;
+        const Quat<double> unit = quat_normalise(Quat<double>{q[0], q[1], q[2], q[3]}, norm);
+        const Mat3<double> rotation = quat_to_rotation(unit);
+        const Sym3<double> sigma = world_covariance(rotation, scales);
+        const EwaRows<double> rows = ewa_rows(camera, t);
+        const Sym2<double> v_cov = {0.5 * s.exx, 0.5 * s.exy, 0.5 * s.eyy};
+        const bool add = grads_.accumulate != 0;
+        if (grads_.v_means != nullptr || grads_.v_viewmat != nullptr) {
+            Vec3<double> v_t = project_point_vjp(camera, t, Vec2<double>{s.ex, s.ey});
+            v_t.z += s.z;
+            Mat3<double>* v_rotation = grads_.v_viewmat != nullptr ? &pose.rotation : nullptr;
+            image_covariance_vjp_camera(camera, rows, t, sigma, v_cov, v_t, v_rotation);
+            v_mean = v_mean + mul_transposed(camera.rotation, v_t);
+            if (grads_.v_viewmat != nullptr) {
+                pose.rotation.row[0] = pose.rotation.row[0] + v_t.x * mean;
+                pose.rotation.row[1] = pose.rotation.row[1] + v_t.y * mean;
+                pose.rotation.row[2] = pose.rotation.row[2] + v_t.z * mean;
+                pose.translation = pose.translation + v_t;
+            }
+        }
+        if (!geometry_) return;
+        Mat3<double> v_r;
+        Vec3<double> v_s;
+        world_covariance_vjp(rotation, scales, image_covariance_vjp_world(rows, v_cov), v_r, v_s);
+        const Quat<double> v_q = quat_normalise_vjp(unit, norm, quat_to_rotation_vjp(unit, v_r));
+        write(grads_.v_quats, {v_q.w, v_q.x, v_q.y, v_q.z}, i, add);
+        write(grads_.v_scales, {v_s.x, v_s.y, v_s.z}, i, add);
+    }
+
+    const PoseScene& scene_;
+    const Frame& frame_;
+    const PoseGradients& grads_;
+    const bool geometry_, direction_, points_;
+};
+
+void clear(float* to, int64_t i, int64_t size) {
+    if (to != nullptr) std::memset(to + i * size, 0, sizeof(float) * size);
+}
+
+void clear_culled(const PoseScene& scene, const Frame& frame, const PoseGradients& grads) {
+    const int64_t features =
+        int64_t(scene.num_channels) * (scene.num_coeffs > 0 ? scene.num_coeffs : 1);
+    for (int64_t i : frame.culled) {
+        clear(grads.v_means, i, 3);
+        clear(grads.v_quats, i, 4);
+        clear(grads.v_scales, i, 3);
+        clear(grads.v_opacities, i, 1);
+        clear(grads.v_offset, i, 2);
+        clear(grads.v_features, i, features);
+    }
+}
+
+}  // namespace
+
+void frame_vjp(const PoseScene& scene, Frame& frame, const PoseGradients& grads) {
+    const int64_t n = frame.num_splats();
+    const int64_t blocks = (n + kGaussiansPerBlock - 1) / kGaussiansPerBlock;
+    std::vector<PoseSum> sums(blocks);  // one per block: the order of the sum is fixed
+    const FrameVjp vjp(scene, frame, grads);
+    parallel_ranges(frame.num_threads, n, kGaussiansPerBlock,
+                    [&](int64_t begin, int64_t end, int64_t block) {
+        std::vector<float> v_colour(frame.num_channels);
+        PoseSum pose;
+        for (int64_t k = begin; k < end; ++k) vjp.splat(k, pose, v_colour.data());
+        sums[block] = pose;
+    });
+    if (grads.accumulate == 0) clear_culled(scene, frame, grads);
+    if (grads.v_viewmat == nullptr) return;
+    PoseSum total;
+    for (const PoseSum& s : sums) {
+        for (int r = 0; r < 3; ++r)
+            total.rotation.row[r] = total.rotation.row[r] + s.rotation.row[r];
+        total.translation = total.translation + s.translation;
+        total.centre = total.centre + s.centre;
+    }
+    camera_centre_vjp(frame.camera, total.centre, total.rotation, total.translation);
+    const double t[3] = {total.translation.x, total.translation.y, total.translation.z};
+    for (int r = 0; r < 3; ++r) {
+        const Vec3<double> v = total.rotation.row[r];
+        const double row[4] = {v.x, v.y, v.z, t[r]};
+        for (int c = 0; c < 4; ++c) grads.v_viewmat[4 * r + c] = static_cast<float>(row[c]);
+    }
+    for (int c = 0; c < 4; ++c) grads.v_viewmat[12 + c] = 0.0f;
+}
+
+}  // namespace pose_rasterizer
