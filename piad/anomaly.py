@@ -1,0 +1,233 @@
+"""Where a query differs from its flawless rendering: distances of features, joined to one map.
+
+Paper (PIAD, anomaly detection): at every layer the squared feature distance of the photographs
+times that of the reflectance images, upsampled, summed over layers, smoothed; the image's score is
+the maximum. Ours: the rendering is relit to the query first, directions of features are compared
+instead of differences, small shifts are forgiven, and the image's score is the mean of the highest
+pixels. docs/method.md has the equations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaussian_renderer.errors import UserError
+from piad.relight import relight
+
+DISTANCES = ("direction", "difference")
+BRANCHES = ("both", "colour", "reflectance")
+FINE_STRIDE = 4  # px; layers up to this stride see shifts of a pixel or two as changed features
+TRUNCATE = 4.0  # Gaussian windows reach so many standard deviations
+TINY = 1e-12
+
+
+def _option(default: object, text: str, choices: tuple[str, ...] = ()) -> object:
+    metadata = {"help": text} | ({"choices": choices} if choices else {})
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class DetectConfig:
+    """Choices of the comparison; the defaults are ours, preset original sets the paper's."""
+
+    features: str = _option(
+        "auto",
+        "feature network: b4, lite2, or auto: b4 where its weights lie, else lite2",
+        ("auto", "b4", "lite2"),
+    )
+    feature_weights: str = _option("", "file of EfficientNet-B4 weights; empty: the usual places")
+    detect_distance: str = _option(
+        "direction",
+        "feature distance: direction (1 - cosine, ours) or difference (squared, the paper's)",
+        DISTANCES,
+    )
+    detect_branches: str = _option(
+        "both", "images compared: colour, reflectance, or both, which are multiplied", BRANCHES
+    )
+    detect_layers: str = _option("0,1,2,3", "feature layers compared, from fine to coarse")
+    detect_shift: int = _option(
+        1, "feature cells by which fine layers may be shifted before they differ; 0: none"
+    )
+    relight_window: float = _option(
+        0.15, "window of the fit of the query's light, share of the image; 0: no relighting"
+    )
+    detect_sigma: float = _option(4.0, "standard deviation of the map's Gaussian smoothing, px")
+    detect_top: float = _option(
+        0.1, "image score: mean of the highest so many percent of the pixels; 0: the maximum"
+    )
+
+    def __post_init__(self) -> None:
+        self.layers()
+        if not 0 <= self.detect_top <= 100:
+            raise UserError(
+                f"detect_top is a percentage in 0..100, got {self.detect_top:g}; correct the config"
+            )
+        for key in ("detect_shift", "relight_window", "detect_sigma"):
+            if getattr(self, key) < 0:
+                raise UserError(
+                    f"{key} must be 0 or positive, got {getattr(self, key):g}; correct the config"
+                )
+
+    def layers(self) -> list[int]:
+        """The indices in `detect_layers`."""
+        try:
+            layers = [int(item) for item in self.detect_layers.split(",")]
+        except ValueError:
+            layers = []
+        if not layers or min(layers) < 0:
+            raise UserError(
+                "detect_layers lists layers by number, for example 0,1,2,3, "
+                f"got {self.detect_layers!r}; correct the config"
+            )
+        return layers
+
+
+# The paper's choices, as differences from the defaults.
+ORIGINAL = {
+    "detect_distance": "difference",
+    "detect_branches": "both",
+    "detect_layers": "0,1,2,3",
+    "detect_shift": 0,
+    "relight_window": 0.0,
+    "detect_sigma": 4.0,
+    "detect_top": 0.0,
+}
+
+
+class Features(Protocol):
+    """What is asked of a feature network: retrieval.model.feature_net.FeatureNet has it."""
+
+    name: str
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Layers [B, C, h, w], fine to coarse, of images [B, 3, H, W], 0..1."""
+
+
+def anomaly_map(
+    query: Tensor,
+    rendering: Tensor,
+    query_reflectance: Tensor,
+    rendering_reflectance: Tensor,
+    alpha: Tensor,
+    net: Features,
+    cfg: DetectConfig,
+) -> Tensor:
+    """Anomaly score of every pixel.
+
+    Args:
+        query, rendering: the photograph and the flawless rendering at its pose, [3, H, W], 0..1.
+        query_reflectance, rendering_reflectance: their reflectance images, [3, H, W], 0..1.
+        alpha: coverage by the Gaussians, [1, H, W], 0..1.
+        net: feature network on the device of the images.
+        cfg: the choices.
+    Returns:
+        [H, W], >= 0, unitless, larger is more anomalous.
+    """
+    pairs = []
+    if cfg.detect_branches != "reflectance":
+        pairs.append((query, rendering))
+    if cfg.detect_branches != "colour":
+        pairs.append((query_reflectance, rendering_reflectance))
+    images = []
+    for photo, flawless in pairs:
+        if cfg.relight_window > 0:
+            flawless = relight(flawless, photo, alpha, cfg.relight_window)
+        images += [photo, flawless]
+    size = query.shape[-2:]
+    total = torch.zeros(1, 1, *size, device=query.device)
+    for distances in layer_distances(torch.stack(images), net, cfg):
+        joined = join_branches(distances, cfg.detect_distance)
+        total += F.interpolate(joined, size=size, mode="bilinear", align_corners=False)
+    return gaussian_smooth(total, cfg.detect_sigma)[0, 0].clamp_min(0)
+
+
+def image_score(anomaly_map: Tensor, cfg: DetectConfig) -> float:
+    """Score of an image: mean of the highest `detect_top` percent of its map, or the maximum."""
+    count = max(1, round(anomaly_map.numel() * cfg.detect_top / 100))
+    return float(anomaly_map.flatten().topk(count).values.mean())
+
+
+@torch.inference_mode()
+def layer_distances(images: Tensor, net: Features, cfg: DetectConfig) -> list[Tensor]:
+    """Feature distance per layer and branch.
+
+    Args:
+        images: query and rendering of each branch in turn, [2 R, 3, H, W], 0..1.
+    Returns:
+        per layer [R, 1, h, w], >= 0.
+    """
+    layers = net.features(images)
+    wanted = cfg.layers()
+    if max(wanted) >= len(layers):
+        raise UserError(
+            f"detect_layers = {cfg.detect_layers}, but {net.name} has the layers "
+            f"0 to {len(layers) - 1}; choose among those"
+        )
+    distance = direction_distance if cfg.detect_distance == "direction" else squared_distance
+    found = []
+    for index in wanted:
+        photo, flawless = layers[index][0::2], layers[index][1::2]
+        stride = images.shape[-1] / photo.shape[-1]
+        shift = cfg.detect_shift if stride <= FINE_STRIDE + 0.5 else 0
+        found.append(least_over_shifts(distance, photo, flawless, shift))
+    return found
+
+
+def squared_distance(query: Tensor, rendering: Tensor) -> Tensor:
+    """Sum over channels of squared differences, [B, C, h, w] -> [B, 1, h, w] (PIAD)."""
+    return (query - rendering).square().sum(1, keepdim=True)
+
+
+def direction_distance(query: Tensor, rendering: Tensor) -> Tensor:
+    """1 - cosine of the feature vectors, [B, C, h, w] -> [B, 1, h, w], 0..2 (ours).
+
+    A lamp that brightens a place lengthens its features more than it turns them.
+    """
+    query, rendering = F.normalize(query, dim=1), F.normalize(rendering, dim=1)
+    return (1 - (query * rendering).sum(1, keepdim=True)).clamp_min(0)
+
+
+def least_over_shifts(distance, query: Tensor, rendering: Tensor, shift: int) -> Tensor:
+    """Least distance over all shifts of `rendering` by up to `shift` cells (ours)."""
+    if shift == 0:
+        return distance(query, rendering)
+    height, width = query.shape[-2:]
+    padded = F.pad(rendering, (shift,) * 4, mode="replicate")
+    least = None
+    for dy in range(2 * shift + 1):
+        for dx in range(2 * shift + 1):
+            there = distance(query, padded[..., dy : dy + height, dx : dx + width])
+            least = there if least is None else torch.minimum(least, there)
+    return least
+
+
+def join_branches(distances: Tensor, kind: str) -> Tensor:
+    """Join colour and reflectance at one layer, [R, 1, h, w] -> [1, 1, h, w].
+
+    The paper multiplies squared distances. Ours takes the geometric mean of directions': it too
+    is large only where both are, and keeps the unit of one distance, so that layers can be added.
+    """
+    product = distances.prod(dim=0, keepdim=True)
+    if kind == "difference":
+        return product
+    return product.clamp_min(TINY).pow(1 / distances.shape[0])
+
+
+def gaussian_smooth(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian filter of [1, 1, H, W], mirrored at the borders; sigma in px."""
+    if sigma == 0:
+        return image
+    for dim in (-1, -2):
+        # Mirroring reaches at most the image's other side.
+        radius = min(int(TRUNCATE * sigma + 0.5), image.shape[dim] - 1)
+        steps = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+        kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
+        kernel = (kernel / kernel.sum()).reshape((1, 1, 1, -1) if dim == -1 else (1, 1, -1, 1))
+        border = (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius)
+        image = F.conv2d(F.pad(image, border, mode="reflect"), kernel)
+    return image

@@ -1,0 +1,186 @@
+"""Feature distances, their combination and the image score."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from gaussian_renderer.errors import UserError
+from piad.anomaly import (
+    ORIGINAL,
+    DetectConfig,
+    anomaly_map,
+    direction_distance,
+    gaussian_smooth,
+    image_score,
+    join_branches,
+    layer_distances,
+    least_over_shifts,
+    squared_distance,
+)
+from tests.detection_scene import SIDE, SeededNet, object_image
+
+LAYERS = "0,1"
+
+
+def images_with_defect():
+    """Query with a bright square at rows and columns 20..26, and its flawless rendering."""
+    colours, alpha = object_image()
+    flawless = colours * alpha + 0.5 * (1 - alpha)
+    query = flawless.clone()
+    query[:, 20:26, 20:26] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
+    return query, flawless, alpha
+
+
+def original(**changes):
+    return DetectConfig(**(ORIGINAL | {"detect_layers": LAYERS} | changes))
+
+
+def test_original_map_is_the_papers_equation():
+    # Second implementation: numpy, scipy, one image at a time.
+    query, flawless, alpha = images_with_defect()
+    reflectance, flawless_reflectance = query.flip(0), flawless.flip(0)
+    net = SeededNet()
+    found = anomaly_map(
+        query, flawless, reflectance, flawless_reflectance, alpha, net, original()
+    ).numpy()
+    expected = np.zeros((SIDE, SIDE))
+    four = [query, flawless, reflectance, flawless_reflectance]
+    for maps in zip(*(net.features(image[None]) for image in four), strict=True):
+        a, b, c, d = (layer[0].double().numpy() for layer in maps)
+        product = ((a - b) ** 2).sum(0) * ((c - d) ** 2).sum(0)
+        expected += torch.nn.functional.interpolate(
+            torch.from_numpy(product)[None, None], (SIDE, SIDE), mode="bilinear"
+        )[0, 0].numpy()
+    expected = ndimage.gaussian_filter(expected, 4.0, mode="mirror", truncate=4.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * expected.max())
+    assert image_score(torch.from_numpy(found), original()) == found.max()
+
+
+@pytest.mark.parametrize("settings", [{}, ORIGINAL], ids=["ours", "original"])
+def test_a_defect_scores_highest_where_it_is(settings):
+    query, flawless, alpha = images_with_defect()
+    cfg = DetectConfig(**(settings | {"detect_layers": LAYERS, "detect_sigma": 1.0}))
+    scores = anomaly_map(query, flawless, query, flawless, alpha, SeededNet(), cfg)
+    row, column = divmod(int(scores.argmax()), SIDE)
+    assert 18 <= row < 28 and 18 <= column < 28
+    assert scores.shape == (SIDE, SIDE) and scores.min() >= 0
+
+
+def test_identical_images_score_nothing():
+    _, flawless, alpha = images_with_defect()
+    for cfg in (original(), DetectConfig(detect_layers=LAYERS, relight_window=0.0)):
+        scores = anomaly_map(flawless, flawless, flawless, flawless, alpha, SeededNet(), cfg)
+        assert scores.max() < 1e-5  # the square root of rounding errors
+
+
+def test_the_product_needs_both_branches_to_differ():
+    query, flawless, alpha = images_with_defect()
+    both = anomaly_map(query, flawless, flawless, flawless, alpha, SeededNet(), original())
+    colour = anomaly_map(
+        query,
+        flawless,
+        flawless,
+        flawless,
+        alpha,
+        SeededNet(),
+        original(detect_branches="colour"),
+    )
+    reflectance = anomaly_map(
+        flawless,
+        flawless,
+        query,
+        flawless,
+        alpha,
+        SeededNet(),
+        original(detect_branches="reflectance"),
+    )
+    assert both.max() == 0
+    assert colour.max() > 1e-3
+    torch.testing.assert_close(colour, reflectance)
+
+
+def test_one_network_pass_compares_all_images():
+    query, flawless, alpha = images_with_defect()
+    net = SeededNet()
+    anomaly_map(query, flawless, query, flawless, alpha, net, original())
+    assert net.passes == 1
+
+
+def test_relighting_lowers_the_score_of_another_lamp():
+    query, flawless, alpha = images_with_defect()
+    lamp = torch.tensor([0.9, 0.75, 0.5])[:, None, None]
+    dim = flawless * lamp
+
+    def highest(window):
+        cfg = DetectConfig(detect_layers=LAYERS, relight_window=window)
+        return anomaly_map(dim, flawless, dim, flawless, alpha, SeededNet(), cfg).max()
+
+    assert highest(0.15) < 0.2 * highest(0.0)
+
+
+def test_squared_distance_by_hand():
+    query = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
+    assert squared_distance(query, torch.zeros_like(query)).item() == 14
+
+
+def test_direction_distance_ignores_length_and_counts_angles():
+    query = torch.tensor([3.0, 0.0]).reshape(1, 2, 1, 1)
+    for angle in (0.0, math.pi / 3, math.pi / 2, math.pi):
+        other = 0.2 * torch.tensor([math.cos(angle), math.sin(angle)]).reshape(1, 2, 1, 1)
+        distance = direction_distance(query, other).item()
+        assert distance == pytest.approx(1 - math.cos(angle), abs=1e-6)
+
+
+def test_shifts_are_forgiven_up_to_the_limit():
+    generator = torch.Generator().manual_seed(1)
+    query = torch.rand(1, 4, 9, 9, generator=generator)
+    moved = query.roll((1, 0), dims=(-2, -1))
+    inner = (..., slice(2, -2), slice(2, -2))
+    forgiven = least_over_shifts(squared_distance, query, moved, 1)[inner]
+    assert forgiven.max() == 0
+    counted = least_over_shifts(squared_distance, query, query.roll(2, dims=-1), 1)[inner]
+    assert counted.min() > 0
+
+
+def test_the_geometric_mean_keeps_the_unit_of_a_distance():
+    distances = torch.tensor([0.4, 0.1]).reshape(2, 1, 1, 1)
+    assert join_branches(distances, "difference").item() == pytest.approx(0.04)
+    assert join_branches(distances, "direction").item() == pytest.approx(0.2)
+    assert join_branches(distances[:1], "direction").item() == pytest.approx(0.4)
+
+
+def test_smoothing_keeps_the_mean_of_a_constant_and_small_images():
+    constant = torch.full((1, 1, 5, 7), 3.0)  # smaller than the filter
+    torch.testing.assert_close(gaussian_smooth(constant, 4.0), constant)
+    assert gaussian_smooth(constant, 0.0) is constant
+
+
+def test_image_score_is_the_mean_of_the_highest_share():
+    scores = torch.arange(1000.0).reshape(20, 50)
+    assert image_score(scores, DetectConfig(detect_top=1.0)) == pytest.approx(994.5)
+    assert image_score(scores, DetectConfig(detect_top=0.0)) == 999
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"detect_layers": "0,a"},
+        {"detect_layers": ""},
+        {"detect_layers": "-1"},
+        {"detect_top": 101.0},
+        {"detect_sigma": -1.0},
+        {"detect_shift": -1},
+        {"relight_window": -0.1},
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(settings):
+    with pytest.raises(UserError, match=next(iter(settings))):
+        DetectConfig(**settings)
+
+
+def test_a_layer_the_network_lacks_is_refused():
+    with pytest.raises(UserError, match="layers 0 to 1"):
+        layer_distances(torch.rand(2, 3, 16, 16), SeededNet(), DetectConfig(detect_layers="0,2"))
