@@ -1,0 +1,111 @@
+"""Comparisons are paired by id, kept on disk, and made anew exactly when an input changed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gaussian_renderer.errors import UserError
+from gaussian_renderer.files import write_image
+from piad.anomaly import DetectConfig
+from piad.comparison import Comparer, compare_all, pair_by_id
+from tests.detection_scene import IDENTITY_POSE, FlatModels, SeededNet, object_image, write_query
+
+CFG = DetectConfig(detect_layers="0,1")
+FOUND = {"status": "ok", "camera_to_world": IDENTITY_POSE}
+
+
+@pytest.fixture
+def world(tmp_path):
+    colours, alpha = object_image()
+    shown = colours * alpha + 0.5 * (1 - alpha)
+    defect = shown.clone()
+    defect[:, 20:26, 20:26] = 0.9
+    queries = [
+        write_query(tmp_path, "good/000", shown),
+        write_query(tmp_path, "stain/000", defect, (defect != shown).any(0)),
+    ]
+    return tmp_path, FlatModels(colours, alpha), queries
+
+
+def comparer(world, net, cfg=CFG, models_id="a"):
+    folder, models, _ = world
+    return Comparer(models, models_id, net, cfg, folder / "maps")
+
+
+def test_a_comparison_holds_score_map_and_rendering(world):
+    _, models, (good, stain) = world
+    mine = comparer(world, SeededNet())
+    flawless, defective = (mine.compare(q, q, FOUND, "B") for q in (good, stain))
+    assert defective.score > 3 * flawless.score
+    assert defective.map().max() >= defective.score and defective.light == "B"
+    expected = models.view.over(models.background)[:3].mul(255).round().numpy()
+    np.testing.assert_array_equal(defective.rendering().transpose(2, 0, 1), expected)
+
+
+def test_finished_comparisons_are_not_repeated(world):
+    query = world[2][1]
+    net = SeededNet()
+    first = comparer(world, net).compare(query, query, FOUND)
+    again = comparer(world, net).compare(query, query, FOUND)
+    assert net.passes == 1
+    assert again == first
+
+
+@pytest.mark.parametrize("change", ["setting", "model", "network", "pose", "photo", "file"])
+def test_a_changed_input_is_compared_anew(world, change):
+    query = world[2][1]
+    net = SeededNet()
+    kept = comparer(world, net).compare(query, query, FOUND)
+    cfg, models_id, record = CFG, "a", FOUND
+    if change == "setting":
+        cfg = replace(CFG, detect_sigma=2.0)
+    elif change == "model":
+        models_id = "b"
+    elif change == "network":
+        net.name = "other"
+    elif change == "pose":
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[0, 3] = 1e-9
+        record = {"status": "ok", "camera_to_world": pose.tolist()}
+    elif change == "photo":
+        write_image(query.path, torch.zeros(3, 48, 48))
+    else:
+        kept.file.write_bytes(kept.file.read_bytes()[:100])
+    comparer(world, net, cfg, models_id).compare(query, query, record)
+    assert net.passes == 2
+
+
+@pytest.mark.parametrize(
+    "record", [{"status": "not_found", "camera_to_world": IDENTITY_POSE}, {"status": "ok"}]
+)
+def test_a_query_without_a_pose_has_no_score_and_marks_nothing(world, record):
+    query = world[2][1]
+    comparison = comparer(world, SeededNet()).compare(query, query, record)
+    assert comparison.status == "not_found" and comparison.score is None
+    assert comparison.map().shape == (48, 48) and not comparison.map().any()
+    assert comparison.rendering() is None
+
+
+def test_queries_are_paired_by_id_not_by_position(world):
+    _, _, queries = world
+    pairs = pair_by_id(queries, queries[::-1])
+    assert [(a.id, b.id) for a, b in pairs] == [(q.id, q.id) for q in queries]
+    with pytest.raises(UserError, match="stain/000"):
+        pair_by_id(queries, queries[:1])
+
+
+def test_a_query_missing_from_the_poses_is_named(world):
+    _, _, queries = world
+    pairs = pair_by_id(queries, queries)
+    with pytest.raises(UserError, match="1 of 2 queries, the first is stain/000"):
+        compare_all(comparer(world, SeededNet()), pairs, {"good/000": FOUND}, {})
+
+
+def test_compare_all_keeps_the_order_and_the_lights(world):
+    _, _, queries = world
+    records = {query.id: FOUND for query in queries}
+    pairs = pair_by_id(queries, queries)
+    done = compare_all(comparer(world, SeededNet()), pairs, records, {"stain/000": "C"})
+    assert [(c.query.id, c.light) for c in done] == [("good/000", None), ("stain/000", "C")]
