@@ -1,0 +1,226 @@
+"""What the gallery's backdrop tells: the background's colour, silhouettes, and the visual hull.
+
+All of it is ours. A backdrop counts as plain when almost all border pixels of almost all photos
+have one colour; then silhouettes are read from the photos, and space is carved by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, max_pool2d
+
+from gaussian_renderer.camera import Camera
+
+BORDER = 0.02  # ring whose pixels are taken for backdrop, as a share of the shorter side
+TOLERANCE = 0.06  # largest channel difference that still counts as backdrop, of 1
+PLAIN_SHARE = 0.9  # border pixels within the tolerance, median photo
+PLAIN_VIEWS = 0.7  # photos whose own border agrees with the gallery's
+WORK_SIZE = 200  # longer side, px, at which silhouettes are read
+MISSED_VIEWS = 0.06  # share of views in which a highlight may cut the silhouette wrongly
+COARSE, FINE = 40, 80  # voxels along an edge of the carved box, first and second pass
+
+
+@dataclass(frozen=True, eq=False)
+class Backdrop:
+    """Colour [C] of the gallery's background, each photo's own [V, C], and whether it is plain."""
+
+    colour: Tensor
+    per_image: Tensor
+    plain: bool
+
+
+def estimate_backdrop(images: Sequence[Tensor]) -> Backdrop:
+    """Median of the border pixels of each photo [C, H, W], then the median over photos.
+
+    The median ignores an object that leaves the frame in some views.
+    """
+    borders = [_border_pixels(image) for image in images]
+    per_image = torch.stack([b.median(1).values for b in borders])  # [V, C]
+    share = torch.stack(
+        [
+            ((b - own[:, None]).abs().amax(0) < TOLERANCE).float().mean()
+            for b, own in zip(borders, per_image, strict=True)
+        ]
+    )
+    colour = per_image.median(0).values
+    near = (per_image - colour).abs().amax(1) < 2 * TOLERANCE
+    # a photo whose border is mostly object says nothing of the backdrop
+    per_image = torch.where(near[:, None], per_image, colour)
+    plain = bool(share.median() >= PLAIN_SHARE and near.float().mean() >= PLAIN_VIEWS)
+    return Backdrop(colour, per_image, plain)
+
+
+def _border_pixels(image: Tensor) -> Tensor:
+    ring = max(1, round(BORDER * min(image.shape[1:])))
+    parts = [image[:, :ring], image[:, -ring:]]
+    parts += [image[:, ring:-ring, :ring], image[:, ring:-ring, -ring:]]
+    return torch.cat([p.flatten(1) for p in parts], 1)  # [C, number of pixels]
+
+
+def silhouette(image: Tensor, colour: Tensor) -> Tensor:
+    """Foreground of a photo [C, H, W] before a backdrop of `colour` [C]: bool [H, W].
+
+    Opened by 3 x 3 against noise and closed by 5 x 5 against highlights as bright as the backdrop.
+    """
+    difference = (image - colour[:, None, None]).abs().amax(0)
+    mask = (difference > TOLERANCE).float()
+    mask = dilated(eroded(mask, 1), 1)
+    return eroded(dilated(mask, 2), 2) > 0.5
+
+
+def dilated(mask: Tensor, radius: int) -> Tensor:
+    """Maximum over squares of side 2 radius + 1, for [H, W] or [V, H, W]."""
+    if radius == 0:
+        return mask
+    planes = mask.reshape(-1, 1, *mask.shape[-2:])
+    return max_pool2d(planes, 2 * radius + 1, 1, radius).reshape(mask.shape)
+
+
+def eroded(mask: Tensor, radius: int) -> Tensor:
+    """Minimum over squares of side 2 radius + 1; beyond the image counts as inside."""
+    return 1 - dilated(1 - mask, radius)
+
+
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """Voxels that no silhouette excludes.
+
+    Attributes:
+        xyz: centres of all occupied voxels, [M, 3].
+        surface: which of them touch an empty voxel, bool [M].
+        normals: outward unit normals, [M, 3] (of use at the surface).
+        voxel: edge length, world units.
+    """
+
+    xyz: Tensor
+    surface: Tensor
+    normals: Tensor
+    voxel: float
+
+
+def certain_foreground(image: Tensor, camera: Camera, colour: Tensor) -> Tensor:
+    """Where a photo [C, H, W] surely shows the object: bool [H, W] at the photo's size.
+
+    Nothing is closed here, so that narrow gaps of the object stay open.
+    """
+    k = work_cameras([camera])[0].intrinsics
+    small = interpolate(image[None, :3], size=(k.height, k.width), mode="area")[0]
+    difference = (small - colour[:3, None, None]).abs().amax(0)
+    mask = eroded((difference > TOLERANCE).float(), 1)
+    return interpolate(mask[None, None], size=image.shape[1:], mode="nearest")[0, 0] > 0.5
+
+
+def work_cameras(cameras: Sequence[Camera], longer_side: int = WORK_SIZE) -> list[Camera]:
+    """The cameras at the resolution silhouettes are read at; never enlarged."""
+    small = []
+    for camera in cameras:
+        width, height = camera.intrinsics.width, camera.intrinsics.height
+        factor = min(1.0, longer_side / max(width, height))
+        small.append(camera.resized(max(1, round(width * factor)), max(1, round(height * factor))))
+    return small
+
+
+def carve(
+    cameras: Sequence[Camera], images: Sequence[Tensor], backdrop: Backdrop, box: Tensor
+) -> Hull | None:
+    """Visual hull within `box` [2, 3] (lower and upper corner) from silhouettes.
+
+    A voxel stays when it lies in the silhouette, or out of the frame, in all views but a share
+    of MISSED_VIEWS. Returns None when nothing or almost everything stays.
+    """
+    small = work_cameras(cameras)
+    masks = []
+    for image, camera, colour in zip(images, small, backdrop.per_image, strict=True):
+        size = (camera.intrinsics.height, camera.intrinsics.width)
+        resized = interpolate(image[None, :3], size=size, mode="area")[0]
+        # one pixel of tolerance for the voxel's own extent
+        masks.append(dilated(silhouette(resized, colour[:3]).float(), 1) > 0.5)
+    for resolution in (COARSE, FINE):
+        voxel = ((box[1] - box[0]).amax() / resolution).item()
+        counts = ((box[1] - box[0]) / voxel).ceil().long().clamp_min(1)
+        axes = [box[0, i] + (torch.arange(int(counts[i])) + 0.5) * voxel for i in range(3)]
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)  # [X, Y, Z, 3]
+        occupied = _inside_silhouettes(grid.reshape(-1, 3), small, masks).reshape(grid.shape[:3])
+        share = occupied.float().mean()
+        if not occupied.any() or (resolution == COARSE and share > 0.9):
+            return None
+        inside = grid[occupied]
+        margin = 2 * voxel
+        box = torch.stack([inside.amin(0) - margin, inside.amax(0) + margin])
+    return _hull(grid, occupied, voxel)
+
+
+def _inside_silhouettes(
+    points: Tensor, cameras: Sequence[Camera], masks: Sequence[Tensor]
+) -> Tensor:
+    """Which points [N, 3] all silhouettes but a few hold: bool [N]."""
+    alive = torch.arange(len(points))
+    misses = torch.zeros(len(points), dtype=torch.int32)
+    seen = torch.zeros(len(points), dtype=torch.int32)
+    most = MISSED_VIEWS * len(cameras)
+    for i, (camera, mask) in enumerate(zip(cameras, masks, strict=True)):
+        column, row, in_frame = pixel_of(points[alive], camera)
+        seen[alive] += in_frame
+        misses[alive] += in_frame & ~mask[row, column]
+        if i % 4 == 3:  # carry on with those that can still pass
+            alive = alive[misses[alive] <= most]
+    return (seen >= 2) & (misses <= MISSED_VIEWS * seen)
+
+
+def pixel_of(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
+    """Integer column and row [N] of world points [N, 3], clamped, and whether they are in frame."""
+    viewmat = camera.viewmat(points.device, points.dtype)
+    k = camera.intrinsics
+    x, y, z = (points @ viewmat[:3, :3].T + viewmat[:3, 3]).unbind(-1)
+    depth = z.clamp_min(1e-6)
+    u, v = k.fx * x / depth + k.cx, k.fy * y / depth + k.cy
+    in_frame = (z > 1e-6) & (u >= 0) & (v >= 0) & (u < k.width) & (v < k.height)
+    column = u.clamp(0, k.width - 1).long()
+    row = v.clamp(0, k.height - 1).long()
+    return column, row, in_frame
+
+
+def _hull(grid: Tensor, occupied: Tensor, voxel: float) -> Hull:
+    volume = occupied.float()[None, None]
+    padded = torch.nn.functional.pad(volume, (1,) * 6)
+    smooth = torch.nn.functional.avg_pool3d(
+        torch.nn.functional.pad(volume, (3,) * 6), 5, 1
+    )  # one voxel more on each side, for the central differences
+    gradient = torch.stack(
+        [
+            smooth[0, 0, 2:, 1:-1, 1:-1] - smooth[0, 0, :-2, 1:-1, 1:-1],
+            smooth[0, 0, 1:-1, 2:, 1:-1] - smooth[0, 0, 1:-1, :-2, 1:-1],
+            smooth[0, 0, 1:-1, 1:-1, 2:] - smooth[0, 0, 1:-1, 1:-1, :-2],
+        ],
+        -1,
+    )
+    empty_neighbour = -torch.nn.functional.max_pool3d(-padded, 3, 1)[0, 0] < 0.5
+    return Hull(
+        xyz=grid[occupied],
+        surface=empty_neighbour[occupied],
+        normals=torch.nn.functional.normalize(-gradient[occupied], dim=-1),
+        voxel=voxel,
+    )
+
+
+def hull_mask(hull: Hull, camera: Camera) -> Tensor:
+    """Where the hull is seen from `camera`, grown by about a voxel: bool [H, W].
+
+    Outside it nothing can be: the fit keeps alpha low there.
+    """
+    k = camera.intrinsics
+    small = work_cameras([camera])[0]
+    ks = small.intrinsics
+    shell = hull.xyz[hull.surface]  # its projection is the whole hull's
+    column, row, in_frame = pixel_of(shell, small)
+    mask = torch.zeros(ks.height, ks.width)
+    mask[row[in_frame], column[in_frame]] = 1
+    viewmat = small.viewmat()
+    depth = (shell @ viewmat[2, :3] + viewmat[2, 3]).clamp_min(1e-6)
+    spacing = ks.fx * hull.voxel / depth.median().item()  # px between neighbouring voxels
+    mask = dilated(mask, max(1, round(spacing)) + 1)
+    return interpolate(mask[None, None], size=(k.height, k.width), mode="nearest")[0, 0] > 0.5

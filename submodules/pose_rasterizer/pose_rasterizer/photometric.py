@@ -1,0 +1,52 @@
+"""The photometric loss with its gradient in one compiled call (csrc/image/photometric.cpp)."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from pose_rasterizer.native import pointer
+
+
+def _library() -> ctypes.CDLL:
+    from pose_rasterizer.build import load_library
+
+    library = load_library("image")
+    library.photometric_cpu.restype = ctypes.c_double
+    library.photometric_cpu.argtypes = (
+        [ctypes.c_void_p] * 3 + [ctypes.c_int32] * 3 + [ctypes.c_float, ctypes.c_int32]
+    ) + [ctypes.c_void_p] * 2
+    return library
+
+
+def photometric(
+    image: Tensor, target: Tensor, window: Tensor, ssim_weight: float
+) -> tuple[float, Tensor]:
+    """(1 - w) mean |image - target| + w (1 - mean SSIM), and its gradient by `image`.
+
+    Args:
+        image, target: [C, H, W], float32 on the CPU.
+        window: the eleven weights of SSIM's window along one axis, float32.
+        ssim_weight: w.
+    Raises BuildError where the library can't be built.
+    """
+    library = _library()
+    image, target, window = (t.detach().contiguous() for t in (image, target, window))
+    if image.shape != target.shape or image.ndim != 3 or window.shape != (11,):
+        shapes = ", ".join(str(list(t.shape)) for t in (image, target, window))
+        raise ValueError(f"photometric takes [C, H, W], [C, H, W] and [11], not {shapes}")
+    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in (image, target, window)):
+        raise TypeError("photometric takes float32 tensors on the CPU")
+    maps = image.new_empty(3, *image.shape) if ssim_weight else image.new_empty(0)
+    v_image = torch.empty_like(image)
+    loss = library.photometric_cpu(
+        pointer(image),
+        pointer(target),
+        pointer(window),
+        *image.shape,
+        ssim_weight,
+        torch.get_num_threads(),
+        pointer(maps),
+        pointer(v_image),
+    )
+    return loss, v_image

@@ -1,0 +1,329 @@
+"""fit: quality on a tiny scene, exact resuming, frozen geometry, density control, errors."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from gaussian_renderer.densify import DensityControl, prune, reset_opacity, rotation_matrices
+from gaussian_renderer.errors import UserError
+from gaussian_renderer.files import atomic_path
+from gaussian_renderer.fit import ORIGINAL, FitConfig, evaluate, fit
+from gaussian_renderer.fit_data import Gallery, discard_checkpoint
+from gaussian_renderer.gaussians import GaussianModel, joined, same_geometry
+from gaussian_renderer.optimiser import GaussianOptimiser
+from gaussian_renderer.points import PointCloud
+from gaussian_renderer.render import render
+from tests.gaussian_scene import ball, photos, ring_of_cameras
+
+QUICK = {
+    "initial_points": 150,
+    "max_gaussians": 300,
+    "coarse_factor": 1,
+    "densify_from": 20,
+    "densify_every": 20,
+    "densify_until": 100,
+    "sh_degree": 1,
+    "sh_every": 30,
+    "lr_means": 2e-3,
+    "lr_means_final": 2e-5,
+}
+
+
+@pytest.fixture(scope="module")
+def scene():
+    cameras = ring_of_cameras(20)
+    return cameras, photos(ball(), cameras)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Images this small gain nothing from threads, and lose much on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def quick(**changes):
+    return FitConfig(**{**QUICK, **changes})
+
+
+def quiet_fit(scene, config, **options):
+    return fit(*scene, config, progress=False, **options)
+
+
+def assert_equal_models(a, b):
+    for name, tensor in a.tensors().items():
+        assert torch.equal(tensor, b.tensors()[name]), name
+
+
+def test_fit_explains_held_out_views_and_reports_them(scene, tmp_path):
+    model = quiet_fit(scene, quick(iterations=240, holdout=5), folder=tmp_path)
+    report = json.loads((tmp_path / "fit_report.json").read_text())
+    assert report["held_out_views"] == [0, 5, 10, 15] and report["num_views"] == 16
+    assert report["held_out"]["psnr"] > 23  # 26.6 seen; the constant background gives 14
+    assert report["num_gaussians"] == model.num_gaussians <= 300
+    assert report["held_out"] == evaluate(model, scene[0][::5], scene[1][::5])
+    assert len(report["psnr_by_epoch"]) == 240 // 16
+    # nothing floats: alpha is low where the ball is not
+    alpha = render(model, scene[0][0]).alpha[0]
+    assert alpha[:5].mean() < 0.01 and alpha[20:28, 20:28].mean() > 0.9
+
+
+def test_interrupted_fit_goes_on_to_exactly_the_same_model(scene, tmp_path):
+    config = quick(iterations=90, checkpoint_every=25, fit_background="learn")
+
+    def interrupt(step, figures):
+        if step == 68:  # beyond a densification and between two checkpoints
+            raise KeyboardInterrupt
+
+    whole = quiet_fit(scene, config, seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        quiet_fit(scene, config, seed=3, folder=tmp_path, on_step=interrupt)
+    assert not (tmp_path / "fit_report.json").exists()
+    steps = []
+    resumed = quiet_fit(
+        scene, config, seed=3, folder=tmp_path, on_step=lambda step, _: steps.append(step)
+    )
+    assert steps[0] == 51 and steps[-1] == 90
+    assert_equal_models(whole, resumed)
+    assert_equal_models(whole, quiet_fit(scene, config, seed=3, folder=tmp_path))  # no step left
+    discard_checkpoint(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["fit_report.json"]
+
+
+def test_checkpoint_of_other_settings_or_broken_is_not_used(scene, tmp_path):
+    quiet_fit(scene, quick(iterations=3, checkpoint_every=3), folder=tmp_path)
+    steps = []
+    with pytest.warns(UserWarning, match="other settings"):
+        quiet_fit(
+            scene, quick(iterations=4), folder=tmp_path, on_step=lambda step, _: steps.append(step)
+        )
+    assert steps == [1, 2, 3, 4]
+    with atomic_path(tmp_path / "checkpoint.pt") as path:
+        path.write_bytes(b"PK broken")
+    with pytest.warns(UserWarning, match="not a readable checkpoint"):
+        quiet_fit(scene, quick(iterations=2), folder=tmp_path)
+
+
+def test_frozen_geometry_changes_colours_only(scene):
+    cameras, images = scene
+    truth = ball()
+    inverted = [1 - image for image in images]
+    model = quiet_fit(
+        (cameras, inverted),
+        quick(frozen_iterations=60, lr_sh=3e-2),
+        initial=truth,
+        freeze_geometry=True,
+        name="reflectance",
+    )
+    assert same_geometry(model, truth)
+    torch.testing.assert_close(model.background, 1 - truth.background)
+    assert evaluate(model, cameras, inverted)["psnr"] > 30  # 12 before
+    both = joined(truth, model)
+    drawn = render(both, cameras[0]).image
+    torch.testing.assert_close(drawn[:3].clamp(0, 1), images[0], atol=1e-5, rtol=0)
+
+
+def test_six_channels_are_fitted_as_one_model(scene):
+    cameras, images = scene
+    six = [torch.cat([image, 1 - image]) for image in images]
+    model = quiet_fit((cameras, six), quick(iterations=160))
+    assert model.num_channels == 6
+    torch.testing.assert_close(model.background, torch.tensor([0.9, 0.8, 0.7, 0.1, 0.2, 0.3]))
+    assert evaluate(model, cameras, six)["psnr"] > 20
+    frozen = quiet_fit(
+        (cameras, six), quick(frozen_iterations=2), initial=ball(), freeze_geometry=True
+    )
+    assert frozen.num_channels == 6
+
+
+def test_fit_starts_from_a_point_cloud_or_goes_on_from_a_model(scene):
+    truth = ball()
+    cloud = PointCloud(truth.means, torch.full((150, 3), 0.4))
+    config = quick(iterations=1, densify_from=100, sh_every=1000)
+    started = quiet_fit(scene, config, initial=cloud)
+    assert (started.means - truth.means).abs().max() < 0.05
+    before = evaluate(truth, *scene)["psnr"]
+    assert before > 60
+    gone_on = quiet_fit(scene, config, initial=truth)
+    assert gone_on.sh_degree == 1 and evaluate(gone_on, *scene)["psnr"] > 25
+
+
+def test_original_preset_names_fields_of_the_config_and_runs(scene):
+    config = FitConfig(**{**ORIGINAL, "iterations": 12, "initial_points": 100})
+    assert config.opacity_reset_every == 3000 and config.densify_until == 15000
+    model = quiet_fit(scene, config)
+    torch.testing.assert_close(model.background, scene[1][0][:, 5, 5])
+    short = FitConfig(
+        **{**ORIGINAL, "iterations": 12, "initial_points": 100, "background_from": 4}
+        | {"opacity_reset_every": 6, "densify_from": 3, "densify_every": 3}
+    )
+    seen = []
+    quiet_fit(scene, short, on_step=lambda step, figures: seen.append(figures["num_gaussians"]))
+    assert len(seen) == 12 and all(math.isfinite(n) for n in seen)
+
+
+def test_fit_stops_at_a_plateau(scene):
+    config = quick(frozen_iterations=400, plateau_gain=2.0, plateau_epochs=2)
+    steps = []
+    quiet_fit(
+        scene, config, initial=ball(), freeze_geometry=True, on_step=lambda s, _: steps.append(s)
+    )
+    assert 60 <= len(steps) < 400 and len(steps) % 20 == 0
+
+
+def test_progress_bar_shows_psnr_and_count(scene, capsys):
+    fit(*scene, quick(iterations=40), name="colour")
+    shown = capsys.readouterr().err
+    assert "fit colour" in shown and "40/40" in shown and "Gaussians" in shown and "dB" in shown
+
+
+def test_wrong_input_is_a_user_error(scene):
+    cameras, images = scene
+    with pytest.raises(UserError, match="3 photos and 20 poses"):
+        fit(cameras, images[:3], FitConfig())
+    with pytest.raises(UserError, match="fit_background is one of"):
+        fit(cameras, images, FitConfig(fit_background="pink"))
+    with pytest.raises(UserError, match="sh_degree is 0..3, not 4"):
+        fit(cameras, images, FitConfig(sh_degree=4))
+    with pytest.raises(ValueError, match="freeze_geometry needs"):
+        fit(cameras, images, FitConfig(), freeze_geometry=True)
+
+
+def make_optimiser(model):
+    names = ("means", "quats", "log_scales", "logit_opacities", "sh_constant", "sh_higher")
+    return GaussianOptimiser(model, dict.fromkeys(names, 1e-2))
+
+
+def gaussians(log_scales, opacities):
+    n = len(log_scales)
+    return GaussianModel(
+        means=torch.arange(3.0 * n).reshape(n, 3),
+        quats=torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1),
+        log_scales=torch.tensor(log_scales)[:, None].repeat(1, 3),
+        logit_opacities=torch.logit(torch.tensor(opacities)),
+        sh=torch.rand(n, 4, 3),
+        background=torch.zeros(3),
+    )
+
+
+def densify(optimiser, control, **changes):
+    options = {"threshold": 0.1, "target": None, "extent": 1.0, "prune_opacity": 0.005}
+    control.densify(optimiser, **{**options, **changes}, generator=torch.Generator().manual_seed(0))
+
+
+def test_small_gaussians_are_cloned_large_ones_split_and_faint_ones_pruned():
+    small, large, calm, faint = math.log(0.005), math.log(0.05), math.log(0.05), math.log(0.05)
+    model = gaussians([small, large, calm, faint], [0.5, 0.5, 0.5, 0.001])
+    optimiser, control = make_optimiser(model), DensityControl(4, "cpu")
+    # 0.01 px at 200 px is 1 in normalised coordinates, whose unit is half the image
+    gradient = torch.tensor([[0.01, 0.0], [0.0, 0.01], [0.0005, 0.0], [0.0, 0.0]])
+    control.observe(gradient, torch.tensor([3, 3, 3, 0]), (200, 200))
+    assert control.gradient.tolist() == pytest.approx([1, 1, 0.05, 0])
+    densify(optimiser, control)
+    result = optimiser.model().detach()
+    assert result.num_gaussians == 5
+    twice = (result.means == model.means[0]).all(1)
+    assert int(twice.sum()) == 2  # the clone
+    halves = result.log_scales[:, 0] == torch.tensor(large) - math.log(1.6)
+    assert int(halves.sum()) == 2
+    offsets = result.means[halves] - model.means[1]
+    assert offsets.norm(dim=1).min() > 0 and offsets.abs().max() < 5 * 0.05
+    assert torch.equal(result.sh[halves], model.sh[[1, 1]])
+    assert (result.opacities > 0.4).all()
+    assert control.gradient.shape == (5,) and control.count.sum() == 0
+
+
+def test_budget_goes_to_the_largest_gradients():
+    model = gaussians([math.log(0.005)] * 6, [0.5] * 6)
+    optimiser, control = make_optimiser(model), DensityControl(6, "cpu")
+    gradient = torch.tensor([3.0, 1.0, 5.0, 2.0, 4.0, 0.0])[:, None].repeat(1, 2)
+    control.observe(gradient, torch.ones(6), (2, 2))
+    densify(optimiser, control, target=8)
+    added = optimiser.model().means[6:]
+    assert sorted(added[:, 0].tolist()) == [6.0, 12.0]  # the third and the fifth
+    control.observe(torch.ones(8, 2), torch.ones(8), (2, 2))
+    densify(optimiser, control, target=4)
+    assert optimiser.num_gaussians == 8
+
+
+def test_moments_follow_their_gaussians_and_start_at_zero_for_new_ones():
+    model = gaussians([math.log(0.005)] * 3, [0.5, 0.001, 0.5])
+    optimiser, control = make_optimiser(model), DensityControl(3, "cpu")
+    (optimiser.leaves["means"] * torch.tensor([[1.0], [2], [3]])).sum().backward()
+    optimiser.step()
+    moment = optimiser.adam.state[optimiser.leaves["means"]]["exp_avg"].clone()
+    control.observe(torch.tensor([[9.0, 9], [0, 0], [0, 0]]), torch.ones(3), (2, 2))
+    densify(optimiser, control)
+    kept = optimiser.adam.state[optimiser.leaves["means"]]["exp_avg"]
+    assert torch.equal(kept, torch.stack([moment[0], moment[2], torch.zeros(3)]))
+    optimiser.leaves["means"].sum().backward()
+    optimiser.step()  # the state fits the new rows
+
+
+def test_pruning_leaves_at_least_one_and_removes_the_huge():
+    optimiser = make_optimiser(gaussians([math.log(0.5), math.log(0.01)], [0.9, 0.9]))
+    prune(optimiser, extent=1.0, prune_opacity=0.005)
+    assert optimiser.model().scales.max().item() == pytest.approx(0.01)
+    optimiser = make_optimiser(gaussians([math.log(0.01)] * 2, [0.001, 0.002]))
+    prune(optimiser, extent=1.0, prune_opacity=0.005)
+    assert optimiser.model().opacities.tolist() == pytest.approx([0.002])
+
+
+def test_opacity_reset_caps_and_forgets():
+    optimiser = make_optimiser(gaussians([0.0] * 2, [0.9, 0.004]))
+    optimiser.leaves["logit_opacities"].sum().backward()
+    optimiser.step()
+    before = optimiser.model().opacities[1].item()
+    reset_opacity(optimiser)
+    assert optimiser.model().opacities.tolist() == pytest.approx([0.01, before])
+    state = optimiser.adam.state[optimiser.leaves["logit_opacities"]]
+    assert state["exp_avg"].abs().sum() == 0
+
+
+def test_rotation_matrices_turn_as_by_hand():
+    quarter = torch.tensor([[2.0, 0.0, 0.0, 2.0]])  # about z, unnormalised
+    wanted = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    torch.testing.assert_close(rotation_matrices(quarter)[0], wanted, atol=1e-6, rtol=0)
+
+
+def test_gallery_keeps_photos_within_its_bound_and_averages_areas(scene, monkeypatch):
+    from gaussian_renderer import fit_data
+    from gaussian_renderer.backdrop import estimate_backdrop
+
+    cameras, images = scene
+    loads = []
+
+    class Lazy(list):
+        def __getitem__(self, index):
+            loads.append(index)
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(fit_data, "CACHE_BYTES", 2 * 3 * 24 * 24 * 4)
+    gallery = Gallery(cameras, Lazy(images), estimate_backdrop(images), torch.device("cpu"))
+    for _ in range(2):
+        for i in range(3):
+            view = gallery.view(i, 2, with_alpha=True)
+    assert loads == [0, 1, 2, 2]
+    assert view.alpha_sign is None and view.camera.intrinsics.width == 24
+    mean = images[2][:, :2, :2].mean((1, 2))
+    torch.testing.assert_close(view.image[:, 0, 0], mean)
+
+
+def test_render_resamples_the_pinhole_and_takes_a_pose_with_gradient(scene):
+    camera = scene[0][0]
+    model = ball()
+    small = render(model, camera, size=(24, 24))
+    wanted = render(model, camera.resized(24, 24))
+    assert torch.equal(small.image, wanted.image)
+    assert small.depth.shape == small.alpha.shape == (1, 24, 24)
+    viewmat = camera.viewmat().requires_grad_()
+    drawn = render(model, camera, torch.zeros(3), viewmat=viewmat)
+    drawn.image.sum().backward()
+    assert viewmat.grad.abs().sum() > 0
+    centre = drawn.depth[0, 16:32, 16:32].median().item()
+    assert 4 - 0.8 - 0.3 < centre < 4  # the near side of the ball
+    assert drawn.image[:, 0, 0].abs().max() == 0  # the other background
