@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gaussian_renderer.errors import UserError
 
 if TYPE_CHECKING:
-    from piad.scenes import Query, Scene
+    from piad.views import Query, Scene
 
 DIGEST_BYTES = 16
 

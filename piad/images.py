@@ -16,6 +16,7 @@ from gaussian_renderer.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 EXIF_ORIENTATION = 0x0112
+EXIF_UPRIGHT = 1
 EXIF_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 READ_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -66,7 +67,7 @@ def stored_size(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
     try:
         with Image.open(path) as image:
             stored = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION) in EXIF_TURNED
+            turned = _exif_orientation(image) in EXIF_TURNED
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
     return (stored[::-1] if turned else stored), stored
@@ -138,6 +139,11 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"cannot read the image {path} ({reason}); replace or remove it")
 
 
+def _exif_orientation(image: Image.Image) -> int:
+    """Orientation 1..8 from the header; PNG's own getexif would decode the whole image."""
+    return Image.Image.getexif(image).get(EXIF_ORIENTATION, EXIF_UPRIGHT)
+
+
 def _version(path: Path) -> int:
     """Changes when the file is written anew, so that no stale image is taken from a cache."""
     try:
@@ -149,8 +155,9 @@ def _version(path: Path) -> int:
 def _decode(path: Path, apply_exif: bool) -> Image.Image:
     try:
         with Image.open(path) as image:
+            turned = apply_exif and _exif_orientation(image) != EXIF_UPRIGHT
             image.load()
-            return ImageOps.exif_transpose(image) if apply_exif else image.copy()
+            return ImageOps.exif_transpose(image) if turned else image.copy()
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
 

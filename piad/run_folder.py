@@ -16,7 +16,7 @@ from piad.stage import Stage
 
 if TYPE_CHECKING:
     from piad.config import Config
-    from piad.scenes import Scene
+    from piad.views import Scene
 
 LOCK = ".lock"
 

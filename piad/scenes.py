@@ -8,18 +8,16 @@ first two. A type `good` or `good_*` is flawless, every other one anomalous.
 from __future__ import annotations
 
 import difflib
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.points import PointCloud
 from piad.colmap import has_colmap_model, read_colmap
-from piad.images import ImageCache, list_images, read_image, read_mask, stored_size, work_size
+from piad.images import ImageCache, list_images, stored_size, work_size
 from piad.transforms import (
     ASPECT_TOLERANCE,
     Frame,
@@ -28,6 +26,7 @@ from piad.transforms import (
     has_intrinsics,
     read_transforms,
 )
+from piad.views import Query, Scene, View, is_normal
 
 LAYOUTS = ("auto", "MAD", "MIP", "COLMAP")
 # other names under which the three layouts go
@@ -57,15 +56,13 @@ class DataConfig:
     )
     resolution: int = field(
         default=400,
-        metadata={"help": "longer side of the working images in pixels; 0 leaves them as they are"},
+        metadata={"help": "longer side of the working images in pixels; 0: as they are"},
     )
     query_focal_px: float = field(
-        default=0.0,
-        metadata={"help": "focal length of the queries in their own pixels; 0: the gallery's"},
+        default=0.0, metadata={"help": "focal length of the queries, in their own pixels; 0: same"}
     )
     query_fov_x_deg: float = field(
-        default=0.0,
-        metadata={"help": "horizontal field of view of the queries in degrees; 0: the gallery's"},
+        default=0.0, metadata={"help": "horizontal field of view of the queries; 0: the gallery's"}
     )
     image_cache_mb: int = field(
         default=512, metadata={"help": "memory for decoded images, in megabytes"}
@@ -81,71 +78,6 @@ class DataConfig:
                 "query_focal_px must not be negative and query_fov_x_deg must lie in 0..180, got "
                 f"{self.query_focal_px:g} and {self.query_fov_x_deg:g}; correct the config"
             )
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """A gallery photograph: `id` is its path in the class folder without the extension."""
-
-    id: str
-    path: Path
-    camera: Camera  # at work resolution
-    white_background: bool = False
-    apply_exif: bool = True
-    cache: ImageCache | None = field(default=None, repr=False)
-
-    def image(self) -> Tensor:
-        """The photograph at work resolution, [3, H, W], float32, sRGB in 0..1."""
-        return _image(self, self.camera.intrinsics)
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """A photograph to judge: `id` is `type/stem`, `label` 0 for flawless and 1 for anomalous."""
-
-    id: str
-    type: str
-    stem: str
-    path: Path
-    label: int
-    mask_path: Path | None  # None: flawless, or the class has no masks
-    intrinsics: Intrinsics  # at work resolution
-    white_background: bool = False
-    apply_exif: bool = True
-    cache: ImageCache | None = field(default=None, repr=False)
-
-    def image(self) -> Tensor:
-        """The photograph at work resolution, [3, H, W], float32, sRGB in 0..1."""
-        return _image(self, self.intrinsics)
-
-    def mask(self) -> Tensor:
-        """True where the ground truth marks a defect, bool [H, W]; all False when flawless."""
-        size = (self.intrinsics.width, self.intrinsics.height)
-        if self.label == 0:
-            return torch.zeros(size[::-1], dtype=torch.bool)
-        if self.mask_path is None:
-            raise UserError(
-                f"no ground truth for {self.path}; add its mask or ask for image-level scores only"
-            )
-        return read_mask(self.mask_path, size, apply_exif=self.apply_exif)
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A class: gallery with poses, queries without, and the points of its COLMAP model."""
-
-    name: str
-    dataset_type: str  # "MAD", "MIP" or "COLMAP"
-    gallery: list[View]
-    queries: list[Query]
-    points: PointCloud | None
-    root: Path
-    has_masks: bool = True  # False: the class has no ground_truth folder, image scores only
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set's folder, as in `reflection/<dataset>/<class>`."""
-        return self.root.resolve().parent.name
 
 
 def load_scene(cfg: DataConfig, class_name: str) -> Scene:
@@ -190,21 +122,6 @@ def class_folder(cfg: DataConfig, class_name: str) -> Path:
     )
 
 
-def is_normal(defect_type: str) -> bool:
-    """Whether the queries of a type are flawless."""
-    return defect_type == "good" or defect_type.startswith("good_")
-
-
-def _image(item: View | Query, intrinsics: Intrinsics) -> Tensor:
-    return read_image(
-        item.path,
-        (intrinsics.width, intrinsics.height),
-        white_background=item.white_background,
-        apply_exif=item.apply_exif,
-        cache=item.cache,
-    )
-
-
 def _is_class(folder: Path) -> bool:
     return (folder / "transforms.json").is_file() or has_colmap_model(folder)
 
@@ -238,9 +155,7 @@ def _transforms_gallery(
         size, apply_exif = _orientation(path, wanted, exif_first=True)
         originals.append(frame_intrinsics(source, frame, size))
         camera = Camera.from_opengl(originals[-1], frame.camera_to_world)
-        camera = camera.resized(*work_size(size, cfg.resolution))
-        view_id = path.relative_to(root).with_suffix("").as_posix()
-        views.append(View(view_id, path, camera, cfg.white_background, apply_exif, cache))
+        views.append(_view(root, path, camera, cfg, apply_exif, cache))
     _check_gallery(views, source)
     return views, originals
 
@@ -267,9 +182,7 @@ def _colmap_gallery(
                 f"got {size[0]} x {size[1]}; use the images the model was made from"
             )
         originals.append(camera.intrinsics.resized(*size))
-        camera = camera.resized(*work_size(size, cfg.resolution))
-        view_id = path.relative_to(root).with_suffix("").as_posix()
-        views.append(View(view_id, path, camera, cfg.white_background, apply_exif, cache))
+        views.append(_view(root, path, camera.resized(*size), cfg, apply_exif, cache))
     _check_gallery(views, model.folder)
     left_out = {path.name for path in list_images(root / "images")} - {v.path.name for v in views}
     if left_out:
@@ -278,6 +191,17 @@ def _colmap_gallery(
             f"are left out: {', '.join(sorted(left_out)[:5])}{' ...' if len(left_out) > 5 else ''}"
         )
     return views, originals, model.points
+
+
+def _view(
+    root: Path, path: Path, camera: Camera, cfg: DataConfig, apply_exif: bool, cache: ImageCache
+) -> View:
+    """The view of an image whose camera is given at the image's own size."""
+    k = camera.intrinsics
+    camera = camera.resized(*work_size((k.width, k.height), cfg.resolution))
+    inside = path.relative_to(root) if path.is_relative_to(root) else Path("train", path.name)
+    view_id = inside.with_suffix("").as_posix()
+    return View(view_id, path, camera, cfg.white_background, apply_exif, cache)
 
 
 def _check_gallery(views: list[View], source: Path) -> None:
@@ -363,7 +287,7 @@ def _query_intrinsics(
         focal = cfg.query_focal_px
         return Intrinsics(focal, focal, 0.5 * width, 0.5 * height, width, height)
     if cfg.query_fov_x_deg:
-        fov_x = torch.deg2rad(torch.tensor(cfg.query_fov_x_deg, dtype=torch.float64)).item()
+        fov_x = math.radians(cfg.query_fov_x_deg)
         return Intrinsics.from_fov_x(fov_x, width, height)
     if frame is not None:
         return frame_intrinsics(root / "transforms_test.json", frame, size)

@@ -19,7 +19,7 @@ from gaussian_renderer.errors import UserError
 from piad.transforms import read_json, read_transforms, rigid
 
 if TYPE_CHECKING:
-    from piad.scenes import Scene
+    from piad.views import Scene
 
 MIN_SHARED = 3  # cameras that fix a similarity, if they don't stand in a line
 

@@ -1,0 +1,78 @@
+"""Exit codes and what the terminal says."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+
+from gaussian_renderer.errors import UserError
+from piad.cli import choose_device, progress, run_script
+
+
+def leave(main) -> int:
+    with pytest.raises(SystemExit) as caught:
+        run_script(main)
+    return caught.value.code
+
+
+def test_success_exits_0():
+    assert leave(lambda: None) == 0
+
+
+def test_user_errors_exit_2_with_one_line(capsys):
+    def main():
+        raise UserError("no data in\n  data/MIP")
+
+    assert leave(main) == 2
+    assert capsys.readouterr().err == "error: no data in data/MIP\n"
+
+
+def test_interrupt_exits_130_and_tells_how_to_go_on(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    assert leave(main) == 130
+    assert "run the same command again to go on" in capsys.readouterr().err
+
+
+def test_full_disk_is_one_line_but_bugs_keep_their_traceback(capsys):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "output/Can/poses.json")
+
+    def bug():
+        raise FileNotFoundError(errno.ENOENT, "gone", "x")
+
+    assert leave(full) == 2
+    assert "No space left on device (output/Can/poses.json)" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError):
+        run_script(bug)
+
+
+def test_auto_takes_cuda_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == torch.device("cpu")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["tpu!", "meta", "cuda", "cuda:1"])
+def test_devices_that_are_not_there_are_refused(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=name):
+        choose_device(name)
+
+
+def test_existing_cuda_devices_are_taken_by_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match="2 CUDA devices"):
+        choose_device("cuda:2")
+
+
+def test_progress_passes_items_through(capsys):
+    assert list(progress([1, 2, 3], "queries")) == [1, 2, 3]
+    assert "queries" in capsys.readouterr().err
