@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gaussian_renderer.fit import FitConfig
 
     from piad.anomaly import DetectConfig
+    from piad.models import ModelsConfig
     from piad.pose import RefineConfig
     from piad.reflectance import ReflectanceConfig
     from retrieval import InitialPoseConfig
@@ -55,6 +56,7 @@ ALL_PARTS = (
     Part("data", "piad.scenes", "DataConfig", ("pose", "test")),
     Part("reflectance", "piad.reflectance", "ReflectanceConfig", ("pose", "test")),
     Part("fit", "gaussian_renderer.fit", "FitConfig", ("pose",)),
+    Part("models", "piad.models", "ModelsConfig", ("pose",)),
     Part("initial_pose", "retrieval", "InitialPoseConfig", ("pose",)),
     Part("refine", "piad.pose", "RefineConfig", ("pose",)),
     Part("detect", "piad.anomaly", "DetectConfig", ("test",)),
@@ -109,6 +111,7 @@ class Config(RunConfig):
     data: DataConfig = field(default_factory=DataConfig)
     reflectance: ReflectanceConfig = _defaults_of("reflectance")
     fit: FitConfig = _defaults_of("fit")
+    models: ModelsConfig = _defaults_of("models")
     initial_pose: InitialPoseConfig = _defaults_of("initial_pose")
     refine: RefineConfig = _defaults_of("refine")
     detect: DetectConfig = _defaults_of("detect")

@@ -60,11 +60,10 @@ touched = []
 def hook(event, args):
     path = os.path.abspath(args[0]) if args and isinstance(args[0], str) else ""
     harmless = path.endswith((".py", ".pyc", ".so")) or "__pycache__" in path or not path
-    if event == "open" and path.startswith(os.getcwd()) and not harmless:
-        touched.append(path)
-    elif event in ("os.mkdir", "os.remove", "os.rename"):
-        if "__pycache__" not in path:
-            touched.append(f"{event} {path}")
+    if not path.startswith(os.getcwd()) or harmless:
+        return
+    if event in ("open", "os.mkdir", "os.remove", "os.rename"):
+        touched.append(f"{event} {path}")
 
 numpy_state, torch_state = numpy.random.get_state()[1].copy(), torch.random.get_rng_state()
 random_state = random.getstate()
