@@ -1,0 +1,100 @@
+"""Renders an object in the MIP layout: a gallery under light A, queries under lights A to E.
+
+    python -m data.make.make_mip_object Spring data/MIP/Spring
+
+Images that exist are kept, so a stopped run can go on; delete what should be made anew.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .cameras import FOV_X, direction_near, fibonacci_directions, look_at, random_direction
+from .lights import LIGHTS
+from .objects import OBJECTS, build_stage
+from .photo import save_image, to_bytes, tone_curve
+from .queries import broken_view, make_queries, plan_queries, write_json
+
+SIZE = 400, 400
+GALLERY_VIEWS, GALLERY_DISTANCE = 60, 3.9
+QUERY_DISTANCES = 3.9, 4.3
+FLAWLESS = {"A": 3, "B": 3, "C": 3, "D": 3, "E": 2}
+SMALLEST_MASK = 0.004  # 640 px
+
+
+def picture(stage, light: str, pose, samples: int, seed: int) -> np.ndarray:
+    linear, _ = stage.render(LIGHTS[light], pose, SIZE, samples, seed)
+    return to_bytes(tone_curve(linear))
+
+
+def make_gallery(root: Path, stage, samples: int) -> None:
+    """Views from all around, evenly spread, and transforms.json."""
+    frames = []
+    for i, direction in enumerate(fibonacci_directions(GALLERY_VIEWS)):
+        pose = look_at(direction * GALLERY_DISTANCE)
+        path = root / f"train/{i:03d}.png"
+        if not path.exists():
+            save_image(path, picture(stage, "A", pose, samples, i))
+        frames.append({"file_path": f"train/{i:03d}", "transform_matrix": pose.tolist()})
+    write_json(root / "transforms.json", {"camera_angle_x": FOV_X, "frames": frames})
+
+
+def hand_held(direction, rng: np.random.Generator) -> np.ndarray:
+    """Pose from `direction` [3], about aimed at the origin and about upright."""
+    eye = direction * rng.uniform(*QUERY_DISTANCES)
+    return look_at(eye, rng.uniform(-0.08, 0.08, 3), roll=rng.uniform(-0.12, 0.12))
+
+
+def pose_near_defect(module, defect: dict, rng: np.random.Generator) -> np.ndarray:
+    return hand_held(direction_near(module.defect_normal(defect), np.radians(65), rng), rng)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=[n for n, kind in OBJECTS.items() if not kind.on_table])
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--samples", type=int, default=16, help="paths per pixel")
+    parser.add_argument("--per-defect", type=int, default=7, help="queries of each defect kind")
+    args = parser.parse_args(argv)
+    stage = build_stage(args.name)
+    make_gallery(args.output, stage, args.samples)
+    records_path = args.output / "transforms_test.json"
+    module = OBJECTS[args.name].load()
+    near = partial(pose_near_defect, module)
+    smallest = getattr(module, "SMALLEST_MASK", {})
+
+    def store(records=None):
+        if records is not None:
+            write_json(records_path, {"camera_angle_x": FOV_X, "frames": records})
+        elif records_path.exists():
+            return json.loads(records_path.read_text())["frames"]
+        return []
+
+    def flawless(request):
+        rng = np.random.default_rng(request.seed)
+        pose = hand_held(random_direction(rng), rng)
+        image = picture(stage, request.light, pose, args.samples, 1000 + request.number)
+        return image, {"transform_matrix": pose.tolist()}
+
+    def broken(request):
+        defect, ill, pose, mask = broken_view(
+            request,
+            args.name,
+            stage,
+            near,
+            SIZE,
+            FOV_X,
+            smallest.get(request.type, SMALLEST_MASK),
+        )
+        image = picture(ill, request.light, pose, args.samples, 2000 + request.number)
+        return image, mask, {"transform_matrix": pose.tolist(), "defect": defect}
+
+    requests = plan_queries(args.name, FLAWLESS, args.per_defect, "ABCDE")
+    make_queries(args.output, ".png", requests, flawless, broken, store)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Ground-truth masks: where a defective surface differs from the flawless one in a view."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+DEPTH_STEP = 0.012  # world units; a tenth of the spring's wire
+NORMAL_COSINE = 0.93  # 21.6 degrees
+ALBEDO_STEP = 0.06
+COVERAGE = 0.34  # share of a pixel that must have changed
+MIN_ISLAND_PX = 12
+MIN_ISLAND_SHARE = 0.05  # of the largest island: drops slivers that parallax leaves elsewhere
+
+
+@dataclass
+class Hits:
+    """What the camera rays meet: hit [H, W] bool, depth [H, W], normal and albedo [H, W, 3]."""
+
+    hit: np.ndarray
+    depth: np.ndarray
+    normal: np.ndarray
+    albedo: np.ndarray
+
+
+def changed_surface(flawless: Hits, defective: Hits) -> np.ndarray:
+    """Rays whose hit, depth, shading normal or albedo changed, [H, W] bool.
+
+    Shadows and reflections of the defect elsewhere do not count.
+    """
+    changed = flawless.hit != defective.hit
+    both = flawless.hit & defective.hit
+    changed |= both & (np.abs(flawless.depth - defective.depth) > DEPTH_STEP)
+    changed |= both & ((flawless.normal * defective.normal).sum(-1) < NORMAL_COSINE)
+    changed |= both & (np.abs(flawless.albedo - defective.albedo).max(-1) > ALBEDO_STEP)
+    return changed
+
+
+def tidy_mask(changed: np.ndarray, oversampling: int) -> np.ndarray:
+    """Rays to pixels; closes pinholes and drops specks and slivers.
+
+    Args:
+        changed: [H s, W s] bool with s = oversampling.
+    Returns:
+        [H, W] bool.
+    """
+    from scipy import ndimage
+
+    height, width = (n // oversampling for n in changed.shape)
+    share = changed.reshape(height, oversampling, width, oversampling).mean((1, 3))
+    square = np.ones((3, 3))
+    mask = ndimage.binary_closing(np.pad(share > COVERAGE, 4), square, 2)[4:-4, 4:-4]
+    islands, _ = ndimage.label(mask, square)
+    size = np.bincount(islands.ravel())
+    size[0] = 0
+    keep = size >= max(MIN_ISLAND_PX, MIN_ISLAND_SHARE * size.max(initial=0))
+    keep[0] = False
+    return keep[islands]

@@ -1,0 +1,67 @@
+"""The objects by name: their geometry, their materials, where they stand and how they break."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+
+import numpy as np
+
+from .mesh import Surface, disc
+from .render import Stage, textured_material, vertex_material
+
+TABLE_RADIUS = 2.5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Module with the geometry, kinds of defect, and whether the object stands on the table."""
+
+    module: str
+    defects: tuple[str, ...]
+    on_table: bool = False
+
+    def load(self):
+        return import_module(f".{self.module}", __package__)
+
+
+OBJECTS = {
+    "Spring": Kind("spring", ("burr", "missing", "bent", "stain")),
+    "05Joint": Kind("joint", ("missing", "stain", "crack"), on_table=True),
+    "Knob": Kind("knob", ("chip", "scratch", "stain", "misprint")),
+    "Bracket": Kind("bracket", ("dent", "missing", "scratch", "plugged")),
+}
+
+
+def build_stage(name: str, defect: dict | None = None) -> Stage:
+    """The object, flawless or with one defect, ready to be lit and rendered."""
+    module = OBJECTS[name].load()
+    if name == "Spring":
+        return Stage([(module.mesh(defect), textured_material(_wire(defect), specular=0.5))])
+    material = vertex_material(**getattr(module, "MATERIAL", {}))
+    if name != "05Joint":
+        return Stage([(module.mesh(defect), material)])
+    return Stage([(module.mesh(defect), material), _table()], max_depth=5)
+
+
+def _wire(defect: dict | None) -> Surface:
+    """Only rust shows in the textures; the flawless ones are made once."""
+    from . import spring
+
+    return spring.surface(defect) if defect and defect["kind"] == "stain" else _flawless_wire()
+
+
+@cache
+def _flawless_wire() -> Surface:
+    from . import spring
+
+    return spring.surface()
+
+
+@cache
+def _table():
+    from . import joint
+
+    colour = joint.terrazzo()
+    flat = np.ones(colour.shape[:2], np.float32)
+    board = textured_material(Surface(colour, 0 * flat, 0.45 * flat), specular=0.4)
+    return disc(TABLE_RADIUS, joint.LOWEST), board

@@ -1,0 +1,119 @@
+"""Plans the query photographs of an object and finds a view that shows each defect."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .objects import OBJECTS, build_stage
+from .photo import save_image, to_bytes
+from .render import Stage, defect_mask
+
+VIEWS_PER_DEFECT = 10  # tried before another place for the defect is drawn
+DEFECTS_PER_QUERY = 5
+LARGEST_MASK = 0.08  # share of the image
+MASK_OVERSAMPLING = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """One query: its type (folder), number within it, light, and the seed of all that varies."""
+
+    type: str
+    number: int
+    light: str
+    seed: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.type}/{self.number:03d}"
+
+    @property
+    def flawless(self) -> bool:
+        return self.type.startswith("good")
+
+
+def plan_queries(object_name: str, flawless: dict[str, int], per_defect: int, lights: str):
+    """List of Requests: `flawless` per light, then `per_defect` of each kind.
+
+    The lights take turns over a kind's queries, and each kind starts with the next light.
+    """
+    seed = sum(object_name.encode())
+    requests = [
+        Request(f"good_{light}", number, light, (seed, 0, ord(light), number))
+        for light, count in flawless.items()
+        for number in range(count)
+    ]
+    for k, kind in enumerate(OBJECTS[object_name].defects):
+        for number in range(per_defect):
+            light = lights[(k + number) % len(lights)]
+            requests.append(Request(kind, number, light, (seed, 1 + k, number)))
+    return requests
+
+
+def broken_view(request: Request, object_name, flawless: Stage, pose_near, size, fov_x, smallest):
+    """A defect and a pose from which it can be seen.
+
+    Args:
+        pose_near: takes the defect and a generator, returns a pose that may show it.
+        smallest: least share of the image that the mask must cover.
+    Returns:
+        The defect's parameters, the broken object's Stage, camera_to_world, mask [H, W] bool.
+    """
+    rng = np.random.default_rng(request.seed)
+    for _ in range(DEFECTS_PER_QUERY):
+        defect = OBJECTS[object_name].load().random_defect(request.type, rng)
+        broken = build_stage(object_name, defect)
+        for _ in range(VIEWS_PER_DEFECT):
+            pose = pose_near(defect, rng)
+            # one ray a pixel is a ninth of the work and rules out most views
+            for oversampling in (1, MASK_OVERSAMPLING):
+                mask = defect_mask(flawless, broken, pose, size, fov_x, oversampling)
+                if not smallest <= mask.mean() <= LARGEST_MASK:
+                    break
+            else:
+                return defect, broken, pose, mask
+    raise RuntimeError(f"no view shows a {request.type} ({request.name}); widen the bounds")
+
+
+def make_queries(root: Path, suffix: str, requests, render_flawless, render_broken, store):
+    """Render what is still missing and keep the records.
+
+    Args:
+        root: the object's folder.
+        suffix: of the query images.
+        requests: list of Requests.
+        render_flawless: takes a Request, returns image [H, W, 3] uint8 and a record.
+        render_broken: the same and a mask [H, W] bool before the record.
+        store: reads (no argument) and writes (a list) the records; each has a `file_path`.
+    """
+    known = {record["file_path"]: record for record in store()}
+    records = []
+    for request in requests:
+        image_path = root / f"test/{request.name}{suffix}"
+        mask_path = root / f"ground_truth/{request.name}.png"
+        file_path = f"test/{request.name}" + (suffix if suffix == ".jpg" else "")
+        done = image_path.exists() and (request.flawless or mask_path.exists())
+        if done and file_path in known:
+            records.append(known[file_path])
+            continue
+        if request.flawless:
+            image, record = render_flawless(request)
+        else:
+            image, mask, record = render_broken(request)
+            save_image(mask_path, to_bytes(mask))
+            record["mask_fraction"] = float(mask.mean())
+        save_image(image_path, image)
+        records.append({"file_path": file_path, "light": request.light, **record})
+        store(records)
+        print(file_path, request.light, record.get("mask_fraction", ""), flush=True)
+    store(records)
+
+
+def write_json(path: Path, content) -> None:
+    """Write at once or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1))
+    os.replace(temporary, path)
