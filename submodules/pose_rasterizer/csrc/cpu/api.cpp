@@ -61,7 +61,7 @@ POSE_EXPORT int32_t pose_cpu_backward(void* handle, const PoseScene* scene,
     try {
         pose_rasterizer::blend_backward(*scene, frame, *images, *grads,
                                         grads->v_features != nullptr || directions);
-        pose_rasterizer::frame_vjp(*scene, frame, *grads);
+        pose_rasterizer::frame_vjp(*scene, frame, images->radii, *grads);
     } catch (const std::bad_alloc&) {
         return 1;
     }

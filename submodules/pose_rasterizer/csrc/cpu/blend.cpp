@@ -7,6 +7,7 @@
 // a fixed order afterwards, so the result doesn't depend on the threads.
 #include <vector>
 
+#include "channels.h"
 #include "pool.h"
 #include "tile.h"
 
@@ -14,16 +15,8 @@ namespace pose_rasterizer {
 namespace {
 
 constexpr int64_t kTilesPerBlock = 4;
-
-// Channels known at compile time (C > 0), or not (C = 0: `runtime`).
-template <int C> struct Channels {
-    explicit Channels(int) {}
-    static constexpr int count = C;
-};
-template <> struct Channels<0> {
-    explicit Channels(int runtime) : count(runtime) {}
-    const int count;
-};
+constexpr float kRowY[kTile] = {-3.5f, -2.5f, -1.5f, -0.5f, 0.5f, 1.5f, 2.5f, 3.5f};
+constexpr float kRowYY[kTile] = {12.25f, 6.25f, 2.25f, 0.25f, 0.25f, 2.25f, 6.25f, 12.25f};
 
 template <int C> struct ForwardVisitor {
     TileLight& light;
@@ -33,11 +26,11 @@ template <int C> struct ForwardVisitor {
     const float* colour = nullptr;
     float z = 0;
 
-    void begin(uint32_t rank) {
-        colour = frame.colours.data() + size_t(rank) * channels.count;
-        z = frame.splats[rank].z;
+    void begin(uint32_t i) {
+        colour = frame.colours.data() + size_t(i) * channels.count;
+        z = frame.splats[i].z;
     }
-    void row(int r, float, Float8 power) {
+    void row(int r, Float8 power) {
         Float8 before;
         const Float8 alpha = light.pass(r, power, before);
         const Float8 weight = alpha * before;
@@ -45,7 +38,7 @@ template <int C> struct ForwardVisitor {
         for (int c = 0; c < channels.count; ++c) s[c] += weight * splat(colour[c]);
         s[channels.count] += weight * splat(z);
     }
-    void end(uint32_t, const TilePower&) {}
+    void end(const TilePower&) {}
     void skip(uint32_t) {}
 };
 
@@ -58,11 +51,13 @@ struct TileBox {
 };
 
 static inline void store_row(float* to, Float8 v, int columns) {
-    std::memcpy(to, &v, sizeof(float) * columns);
+    if (columns == kLanes) std::memcpy(to, &v, sizeof(v));
+    else for (int i = 0; i < columns; ++i) to[i] = v[i];
 }
 static inline Float8 load_row(const float* from, int columns) {
     Float8 v = splat(0.0f);
-    std::memcpy(&v, from, sizeof(float) * columns);
+    if (columns == kLanes) std::memcpy(&v, from, sizeof(v));
+    else for (int i = 0; i < columns; ++i) v[i] = from[i];
     return v;
 }
 
@@ -105,15 +100,15 @@ template <int C, bool kColour, bool kDepth> struct BackwardVisitor {
     float z = 0;
     Float8 v_power{}, v_power_y{}, v_power_yy{}, v_z{};
 
-    void begin(uint32_t rank) {
-        colour = frame.colours.data() + size_t(rank) * channels.count;
-        current = &frame.splats[rank];
+    void begin(uint32_t i) {
+        colour = frame.colours.data() + size_t(i) * channels.count;
+        current = &frame.splats[i];
         z = current->z;
         v_power = v_power_y = v_power_yy = v_z = splat(0.0f);
         if (kColour)
             for (int c = 0; c < channels.count; ++c) v_colour[c] = splat(0.0f);
     }
-    void row(int r, float y, Float8 power) {
+    void row(int r, Float8 power) {
         Float8 before;
         const Float8 alpha = light.pass(r, power, before);
         const Float8 weight = alpha * before;
@@ -133,15 +128,18 @@ template <int C, bool kColour, bool kDepth> struct BackwardVisitor {
         const Int8 free = alpha < splat(static_cast<float>(POSE_ALPHA_MAX));  // clamped: no gradient
         const Float8 v = keep(v_alpha * alpha, free);
         v_power += v;
-        v_power_y += v * splat(y);
-        v_power_yy += v * splat(y * y);
+        v_power_y += v * splat(kRowY[r]);
+        v_power_yy += v * splat(kRowYY[r]);
     }
-    void end(uint32_t slot, const TilePower& p) {
+    void end(const TilePower& p) {
         const Float8 x = lane_offsets();
         Float8 parts[kLanes] = {v_power,       x * v_power, x * x * v_power, v_power_y,
                                 x * v_power_y, v_power_yy,  v_z,             splat(0.0f)};
-        const Float8 s = sum_lanes_of_8(parts);
-        float* record = frame.records.data() + size_t(slot) * frame.record_size();
+        const Float8 sums = sum_lanes_of_8(parts);
+        alignas(32) float s[kLanes];
+        std::memcpy(s, &sums, sizeof(s));
+        float* record = frame.records.data() + size_t(p.entry.slot) * frame.record_size();
+        frame.filled[p.entry.slot] = 1;
         fill_geometry(record, s, p, *current);
         record[kSumZ] = s[6];
         if (!kColour) return;
@@ -152,12 +150,11 @@ template <int C, bool kColour, bool kDepth> struct BackwardVisitor {
         }
     }
     void skip(uint32_t slot) {
-        float* record = frame.records.data() + size_t(slot) * frame.record_size();
-        for (int i = 0; i < frame.record_size(); ++i) record[i] = 0.0f;
+        frame.filled[slot] = 0;
     }
 
     // From sums over x, y (offsets from the tile's centre) to sums over e = Q (x, y) + e_0.
-    static void fill_geometry(float* record, Float8 s, const TilePower& p, const Splat& splat) {
+    static void fill_geometry(float* record, const float* s, const TilePower& p, const Splat& splat) {
         const double a = splat.qxx, b = splat.qxy, c = splat.qyy;
         const double s0 = s[0], sx = s[1], sxx = s[2], sy = s[3], sxy = s[4], syy = s[5];
         const double ux = a * sx + b * sy, uy = b * sx + c * sy;  // Q (sum dp x)
@@ -204,6 +201,23 @@ void load_row_gradients(const PoseScene& scene, const PoseImages& images,
     behind = total + q0 * alpha;
 }
 
+// Fetches the pixels of the tile to the right in advance: a tile's rows lie in too many places for
+// the processor to guess.
+template <int C>
+void prefetch_next(const PoseScene& scene, const PoseImages& images, const PoseGradients& grads,
+                   const Channels<C>& channels, const TileBox& box) {
+    const size_t pixels = size_t(scene.width) * scene.height;
+    if (grads.v_image == nullptr || box.x0 + kTile >= scene.width) return;
+    for (int r = 0; r < box.rows; ++r) {
+        const size_t at = size_t(box.y0 + r) * scene.width + box.x0 + kTile;
+        __builtin_prefetch(images.alpha + at);
+        for (int c = 0; c < channels.count; ++c) {
+            __builtin_prefetch(images.image + c * pixels + at);
+            __builtin_prefetch(grads.v_image + c * pixels + at);
+        }
+    }
+}
+
 template <int C, bool kColour, bool kDepth>
 void backward_tile(const PoseScene& scene, Frame& frame, const PoseImages& images,
                    const PoseGradients& grads, int tile, Float8* scratch, float* v_background) {
@@ -220,6 +234,7 @@ void backward_tile(const PoseScene& scene, Frame& frame, const PoseImages& image
                               size_t(box.y0 + r) * scene.width + box.x0, box.columns, g + r * size,
                               behind[r], v_back);
     for (int c = 0; c < channels.count; ++c) v_background[c] = sum_lanes(v_back[c]);
+    prefetch_next<C>(scene, images, grads, channels, box);
     TileLight light;
     light.start(box.columns, box.rows);
     Float8 local[C > 0 ? C : 1];
@@ -229,7 +244,7 @@ void backward_tile(const PoseScene& scene, Frame& frame, const PoseImages& image
 }
 
 template <int C>
-void forward_all(const PoseScene& scene, const Frame& frame, const PoseImages& out) {
+void forward_all(Channels<C>, const PoseScene& scene, const Frame& frame, const PoseImages& out) {
     const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
     parallel_ranges(frame.num_threads, tiles, kTilesPerBlock,
                     [&](int64_t begin, int64_t end, int64_t) {
@@ -262,7 +277,7 @@ void backward_all(const PoseScene& scene, Frame& frame, const PoseImages& images
 }
 
 template <int C>
-void backward_some(const PoseScene& scene, Frame& frame, const PoseImages& images,
+void backward_some(Channels<C>, const PoseScene& scene, Frame& frame, const PoseImages& images,
                    const PoseGradients& grads, bool want_colours) {
     const bool depth = grads.v_depth != nullptr;
     if (want_colours && depth) backward_all<C, true, true>(scene, frame, images, grads);
@@ -274,25 +289,17 @@ void backward_some(const PoseScene& scene, Frame& frame, const PoseImages& image
 }  // namespace
 
 void blend_forward(const PoseScene& scene, const Frame& frame, const PoseImages& out) {
-    switch (scene.num_channels) {
-        case 1: return forward_all<1>(scene, frame, out);
-        case 3: return forward_all<3>(scene, frame, out);
-        case 4: return forward_all<4>(scene, frame, out);
-        case 6: return forward_all<6>(scene, frame, out);
-        default: return forward_all<0>(scene, frame, out);
-    }
+    with_channels(scene.num_channels,
+                  [&](auto channels) { forward_all(channels, scene, frame, out); });
 }
 
 void blend_backward(const PoseScene& scene, Frame& frame, const PoseImages& images,
                     const PoseGradients& grads, bool want_colours) {
+    frame.filled.resize(frame.slot_begin.back());
     frame.records.resize(size_t(frame.slot_begin.back()) * frame.record_size());
-    switch (scene.num_channels) {
-        case 1: return backward_some<1>(scene, frame, images, grads, want_colours);
-        case 3: return backward_some<3>(scene, frame, images, grads, want_colours);
-        case 4: return backward_some<4>(scene, frame, images, grads, want_colours);
-        case 6: return backward_some<6>(scene, frame, images, grads, want_colours);
-        default: return backward_some<0>(scene, frame, images, grads, want_colours);
-    }
+    with_channels(scene.num_channels, [&](auto channels) {
+        backward_some(channels, scene, frame, images, grads, want_colours);
+    });
 }
 
 }  // namespace pose_rasterizer

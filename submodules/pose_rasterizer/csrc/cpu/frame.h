@@ -13,18 +13,24 @@ namespace pose_rasterizer {
 constexpr int kTile = 8;  // px; one SIMD vector is one row of a tile
 constexpr double kLog2E = 1.4426950408889634;
 
-// A visible Gaussian in the image. Position and conic in double: power is a small difference of
-// large terms for long thin Gaussians, and far from the image's origin.
-struct Splat {
-    double x, y;               // px
-    double qxx, qxy, qyy;      // conic, px^-2
+// A visible Gaussian in the image, one cache line. Position and conic in double: power is a small
+// difference of large terms for long thin Gaussians, and far from the image's origin.
+struct alignas(64) Splat {
+    double x, y;             // px
+    double qxx, qxy, qyy;    // conic, px^-2
     float log2_opacity;
     float z;
+    int32_t tile_y0, tile_y1;  // rows of tiles that its box touches
 };
 
 struct Entry {
-    uint32_t splat;  // rank in depth order
-    uint32_t slot;   // this splat's k-th tile: slot_begin[splat] + k
+    uint32_t gaussian;
+    uint32_t slot;  // this Gaussian's k-th tile: slot_begin[gaussian] + k
+};
+
+// Tiles first..last that a Gaussian reaches in one row of tiles; none where first > last.
+struct Span {
+    uint16_t first, last;
 };
 
 struct Frame {
@@ -32,21 +38,22 @@ struct Frame {
     int tiles_x = 0, tiles_y = 0;
     int num_threads = 1;
     int num_channels = 0;
-    std::vector<int64_t> ids;          // Gaussian of each splat, front to back
-    std::vector<int64_t> culled;       // Gaussians that aren't visible
-    std::vector<Splat> splats;         // front to back
-    std::vector<float> colours;        // [splat, C]
-    std::vector<uint32_t> slot_begin;  // [splats + 1]
+    int64_t num_gaussians = 0;
+    // By Gaussian in the caller's order; of culled ones (radius 0) only slot_begin is filled.
+    std::vector<Splat> splats;
+    std::vector<float> colours;        // [N, C]
+    std::vector<uint32_t> slot_begin;  // [N + 1]
+    // By tile
     std::vector<uint32_t> tile_begin;  // [tiles + 1]
     std::vector<Entry> entries;        // per tile, front to back
     std::vector<float> records;        // [slot, 7 + C] sums over a tile's pixels (backward)
-
-    // scratch, kept so that the next frame needn't fault its pages in again
-    std::vector<Splat> unsorted;
-    std::vector<uint64_t> keys, keys_other;
+    std::vector<uint8_t> filled;       // [slot] 0: the tile was full before, no record
+    // Scratch; kept so that the next frame needn't fault its pages in again
+    std::vector<uint64_t> keys, keys_other;  // visible Gaussians, front to back
+    std::vector<uint64_t> span_begin;        // [N]
+    std::vector<Span> spans;
     std::vector<uint32_t> histogram;
 
-    int num_splats() const { return static_cast<int>(splats.size()); }
     int record_size() const { return 7 + num_channels; }
 };
 
@@ -57,7 +64,8 @@ enum Record { kSum = 0, kSumE = 1, kSumEE = 3, kSumZ = 6, kSumColour = 7 };
 // project.cpp: projects, culls, sorts, evaluates colours and bins. False: too many tile entries.
 bool build_frame(const PoseScene& scene, Frame& frame, int32_t* radii);
 // project_vjp.cpp: from the records to the gradients of the inputs.
-void frame_vjp(const PoseScene& scene, Frame& frame, const PoseGradients& grads);
+void frame_vjp(const PoseScene& scene, const Frame& frame, const int32_t* radii,
+               const PoseGradients& grads);
 // blend.cpp: the tiles' pixels, front to back.
 void blend_forward(const PoseScene& scene, const Frame& frame, const PoseImages& out);
 void blend_backward(const PoseScene& scene, Frame& frame, const PoseImages& images,

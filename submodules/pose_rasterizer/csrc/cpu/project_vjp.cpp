@@ -2,6 +2,7 @@
 // skipped: with only `v_viewmat` wanted, nothing is written per Gaussian.
 #include "../common/covariance.h"
 #include "../common/sh.h"
+#include "channels.h"
 #include "frame.h"
 #include "pool.h"
 
@@ -24,48 +25,48 @@ struct SplatSums {
     double sum, ex, ey, exx, exy, eyy, z;
 };
 
-class FrameVjp {
+template <int C> class FrameVjp {
   public:
-    FrameVjp(const PoseScene& scene, const Frame& frame, const PoseGradients& grads)
-        : scene_(scene), frame_(frame), grads_(grads),
+    FrameVjp(Channels<C> channels, const PoseScene& scene, const Frame& frame,
+             const PoseGradients& grads)
+        : channels_(channels), scene_(scene), frame_(frame), grads_(grads),
           geometry_(grads.v_quats != nullptr || grads.v_scales != nullptr),
           direction_((grads.v_means != nullptr || grads.v_viewmat != nullptr) &&
                      scene.num_coeffs > 1 && scene.sh_degree > 0),
           points_(geometry_ || grads.v_means != nullptr || grads.v_viewmat != nullptr) {}
 
-    // `v_colour` is scratch for C floats.
-    void splat(int64_t k, PoseSum& pose, float* v_colour) const {
-        const int64_t i = frame_.ids[k];
+    // Visible Gaussian i; `v_colour` is scratch for C floats.
+    void visible(int64_t i, PoseSum& pose, float* v_colour) const {
         const bool add = grads_.accumulate != 0;
-        const SplatSums s = add_records(k, v_colour);
+        const SplatSums s = add_records(i, v_colour);
         write(grads_.v_opacities, {s.sum / scene_.opacities[i]}, i, add);
         write(grads_.v_offset, {s.ex, s.ey}, i, add);
         const float* m = scene_.means + 3 * i;
         const Vec3<double> mean = {m[0], m[1], m[2]};
         Vec3<double> v_mean = {0, 0, 0};
-        colours(k, i, mean, v_colour, v_mean, pose);
+        colours(i, mean, v_colour, v_mean, pose);
         if (points_) point(i, mean, s, v_mean, pose);
         write(grads_.v_means, {v_mean.x, v_mean.y, v_mean.z}, i, add);
     }
 
   private:
-    SplatSums add_records(int64_t k, float* v_colour) const {
+    SplatSums add_records(int64_t i, float* v_colour) const {
         float sums[kSumColour] = {};
-        const int channels = frame_.num_channels;
+        const int channels = channels_.count;
         for (int c = 0; c < channels; ++c) v_colour[c] = 0.0f;
-        const float* r = frame_.records.data() + size_t(frame_.slot_begin[k]) * frame_.record_size();
-        for (uint32_t e = frame_.slot_begin[k]; e < frame_.slot_begin[k + 1]; ++e) {
+        for (uint32_t e = frame_.slot_begin[i]; e < frame_.slot_begin[i + 1]; ++e) {
+            if (frame_.filled[e] == 0) continue;
+            const float* r = frame_.records.data() + size_t(e) * (kSumColour + channels);
             for (int j = 0; j < kSumColour; ++j) sums[j] += r[j];
             for (int c = 0; c < channels; ++c) v_colour[c] += r[kSumColour + c];
-            r += frame_.record_size();
         }
         return {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]};
     }
 
     // Colours to SH coefficients and, through the viewing direction, to the mean and the camera.
-    void colours(int64_t k, int64_t i, Vec3<double> mean, float* v_colour, Vec3<double>& v_mean,
+    void colours(int64_t i, Vec3<double> mean, float* v_colour, Vec3<double>& v_mean,
                  PoseSum& pose) const {
-        const int channels = frame_.num_channels, num_coeffs = scene_.num_coeffs;
+        const int channels = channels_.count, num_coeffs = scene_.num_coeffs;
         const bool add = grads_.accumulate != 0;
         if (num_coeffs == 0) {
             if (grads_.v_features == nullptr) return;
@@ -74,7 +75,7 @@ class FrameVjp {
             return;
         }
         if (grads_.v_features == nullptr && !direction_) return;
-        const float* colour = frame_.colours.data() + k * channels;
+        const float* colour = frame_.colours.data() + i * channels;
         for (int c = 0; c < channels; ++c)
             if (!(colour[c] > 0.0f)) v_colour[c] = 0.0f;  // clamped at 0
         double inv_length;
@@ -142,6 +143,7 @@ class FrameVjp {
         write(grads_.v_scales, {v_s.x, v_s.y, v_s.z}, i, add);
     }
 
+    const Channels<C> channels_;
     const PoseScene& scene_;
     const Frame& frame_;
     const PoseGradients& grads_;
@@ -152,34 +154,42 @@ void clear(float* to, int64_t i, int64_t size) {
     if (to != nullptr) std::memset(to + i * size, 0, sizeof(float) * size);
 }
 
-void clear_culled(const PoseScene& scene, const Frame& frame, const PoseGradients& grads) {
-    const int64_t features =
-        int64_t(scene.num_channels) * (scene.num_coeffs > 0 ? scene.num_coeffs : 1);
-    for (int64_t i : frame.culled) {
-        clear(grads.v_means, i, 3);
-        clear(grads.v_quats, i, 4);
-        clear(grads.v_scales, i, 3);
-        clear(grads.v_opacities, i, 1);
-        clear(grads.v_offset, i, 2);
-        clear(grads.v_features, i, features);
-    }
+void clear_culled(const PoseScene& scene, const PoseGradients& grads, int64_t i) {
+    clear(grads.v_means, i, 3);
+    clear(grads.v_quats, i, 4);
+    clear(grads.v_scales, i, 3);
+    clear(grads.v_opacities, i, 1);
+    clear(grads.v_offset, i, 2);
+    clear(grads.v_features, i,
+          int64_t(scene.num_channels) * (scene.num_coeffs > 0 ? scene.num_coeffs : 1));
+}
+
+// In the caller's order, so that inputs and outputs stream through memory. One sum per block of
+// Gaussians, added up in order afterwards.
+template <int C>
+void all_gaussians(Channels<C> channels, const PoseScene& scene, const Frame& frame,
+                   const int32_t* radii, const PoseGradients& grads, std::vector<PoseSum>& sums) {
+    const FrameVjp<C> vjp(channels, scene, frame, grads);
+    parallel_ranges(frame.num_threads, frame.num_gaussians, kGaussiansPerBlock,
+                    [&](int64_t begin, int64_t end, int64_t block) {
+        std::vector<float> v_colour(channels.count);
+        PoseSum pose;
+        for (int64_t i = begin; i < end; ++i) {
+            if (radii[i] != 0) vjp.visible(i, pose, v_colour.data());
+            else if (grads.accumulate == 0) clear_culled(scene, grads, i);
+        }
+        sums[block] = pose;
+    });
 }
 
 }  // namespace
 
-void frame_vjp(const PoseScene& scene, Frame& frame, const PoseGradients& grads) {
-    const int64_t n = frame.num_splats();
-    const int64_t blocks = (n + kGaussiansPerBlock - 1) / kGaussiansPerBlock;
-    std::vector<PoseSum> sums(blocks);  // one per block: the order of the sum is fixed
-    const FrameVjp vjp(scene, frame, grads);
-    parallel_ranges(frame.num_threads, n, kGaussiansPerBlock,
-                    [&](int64_t begin, int64_t end, int64_t block) {
-        std::vector<float> v_colour(frame.num_channels);
-        PoseSum pose;
-        for (int64_t k = begin; k < end; ++k) vjp.splat(k, pose, v_colour.data());
-        sums[block] = pose;
+void frame_vjp(const PoseScene& scene, const Frame& frame, const int32_t* radii,
+               const PoseGradients& grads) {
+    std::vector<PoseSum> sums((frame.num_gaussians + kGaussiansPerBlock - 1) / kGaussiansPerBlock);
+    with_channels(scene.num_channels, [&](auto channels) {
+        all_gaussians(channels, scene, frame, radii, grads, sums);
     });
-    if (grads.accumulate == 0) clear_culled(scene, frame, grads);
     if (grads.v_viewmat == nullptr) return;
     PoseSum total;
     for (const PoseSum& s : sums) {

@@ -18,14 +18,14 @@ constexpr float kLog2AlphaMin = -7.994353436858858f;  // log2(1/255)
 constexpr float kRowSlack = 1e-4f;
 
 struct TilePower {
-    Float8 r0, r1;      // per row
+    alignas(32) float r0[kTile], r1[kTile];  // per row
     float k3;
-    double ex, ey;      // Q (tile centre - mean)
-    unsigned rows;      // bit r: some pixel of row r may reach alpha >= 1/255
+    unsigned rows;   // bit r: some pixel of row r may reach alpha >= 1/255
+    double ex, ey;   // Q (tile centre - mean)
+    Entry entry;
 };
 
-static inline TilePower tile_power(const Splat& s, double centre_x, double centre_y) {
-    TilePower p;
+static inline void tile_power(const Splat& s, double centre_x, double centre_y, TilePower& p) {
     const double dx = centre_x - s.x, dy = centre_y - s.y;
     p.ex = s.qxx * dx + s.qxy * dy;
     p.ey = s.qxy * dx + s.qyy * dy;
@@ -35,15 +35,16 @@ static inline TilePower tile_power(const Splat& s, double centre_x, double centr
     const float k5 = static_cast<float>(-0.5 * kLog2E * s.qyy);
     p.k3 = static_cast<float>(-0.5 * kLog2E * s.qxx);
     const Float8 y = lane_offsets();
-    p.r0 = splat(k0) + y * (splat(k2) + y * splat(k5));
-    p.r1 = splat(k1) + y * splat(k4);
+    const Float8 r0 = splat(k0) + y * (splat(k2) + y * splat(k5));
+    const Float8 r1 = splat(k1) + y * splat(k4);
+    std::memcpy(p.r0, &r0, sizeof(r0));
+    std::memcpy(p.r1, &r1, sizeof(r1));
     // highest value on the row: at the parabola's vertex, clamped to the pixels' range
-    Float8 vertex = p.r1 * splat(-0.5f / p.k3);
+    Float8 vertex = r1 * splat(-0.5f / p.k3);
     vertex = minimum(vertex, splat(3.5f));
     vertex = -minimum(-vertex, splat(3.5f));
-    const Float8 highest = p.r0 + vertex * (p.r1 + vertex * splat(p.k3));
+    const Float8 highest = r0 + vertex * (r1 + vertex * splat(p.k3));
     p.rows = lane_bits(highest >= splat(kLog2AlphaMin - kRowSlack));
-    return p;
 }
 
 // Transmittance of a tile's pixels, and which of them still take part.
@@ -81,32 +82,45 @@ struct TileLight {
     }
 };
 
-// Visitor: begin(splat rank), row(r, y, power), end(slot, power polynomial), skip(slot).
+// Visitor: begin(gaussian), row(r, power), end(power polynomial), skip(slot).
+//
+// The polynomials of a few Gaussians are made ahead of their rows: making one is a long chain of
+// dependent steps whose end decides a branch, and so the processor can overlap the chains.
 template <class Visitor>
 static inline void walk_tile(const Frame& frame, int tile, TileLight& light, Visitor& visitor) {
+    constexpr uint32_t kAhead = 24;
+    TilePower ahead[kAhead];
     const double centre_x = (tile % frame.tiles_x) * kTile + 0.5 * kTile;
     const double centre_y = (tile / frame.tiles_x) * kTile + 0.5 * kTile;
     const Float8 x = lane_offsets();
     const uint32_t end = frame.tile_begin[tile + 1];
     uint32_t e = frame.tile_begin[tile];
-    for (; e < end && light.live_rows != 0; ++e) {
-        const Entry entry = frame.entries[e];
-        const TilePower p = tile_power(frame.splats[entry.splat], centre_x, centre_y);
-        unsigned rows = p.rows & light.live_rows;
-        if (rows == 0) {
-            visitor.skip(entry.slot);
-            continue;
+    while (e < end && light.live_rows != 0) {
+        const uint32_t count = end - e < kAhead ? end - e : kAhead;
+        for (uint32_t j = 0; j < count; ++j) {
+            ahead[j].entry = frame.entries[e + j];
+            const uint32_t i = ahead[j].entry.gaussian;
+            __builtin_prefetch(frame.colours.data() + size_t(i) * frame.num_channels);
+            tile_power(frame.splats[i], centre_x, centre_y, ahead[j]);
         }
-        visitor.begin(entry.splat);
-        float r0[kTile], r1[kTile];
-        std::memcpy(r0, &p.r0, sizeof(r0));
-        std::memcpy(r1, &p.r1, sizeof(r1));
-        do {
-            const int r = __builtin_ctz(rows);
-            rows &= rows - 1;
-            visitor.row(r, r - 3.5f, splat(r0[r]) + x * (splat(r1[r]) + x * splat(p.k3)));
-        } while (rows != 0);
-        visitor.end(entry.slot, p);
+        e += count;
+        for (uint32_t j = 0; j < kAhead && e + j < end; ++j)
+            __builtin_prefetch(&frame.splats[frame.entries[e + j].gaussian]);
+        for (uint32_t j = 0; j < count; ++j) {
+            const TilePower& p = ahead[j];
+            const unsigned rows = p.rows & light.live_rows;
+            if (rows == 0) {
+                visitor.skip(p.entry.slot);
+                continue;
+            }
+            visitor.begin(p.entry.gaussian);
+            // A convex set: its rows have no gaps (rows whose pixels have all stopped may lie
+            // between the first and the last; nothing passes through them).
+            const int last = 31 - __builtin_clz(rows);
+            for (int r = __builtin_ctz(rows); r <= last; ++r)
+                visitor.row(r, splat(p.r0[r]) + x * (splat(p.r1[r]) + x * splat(p.k3)));
+            visitor.end(p);
+        }
     }
     for (; e < end; ++e) visitor.skip(frame.entries[e].slot);
 }
