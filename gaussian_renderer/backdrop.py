@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
@@ -17,20 +18,30 @@ from gaussian_renderer.camera import Camera
 
 BORDER = 0.02  # ring whose pixels are taken for backdrop, as a share of the shorter side
 TOLERANCE = 0.06  # largest channel difference that still counts as backdrop, of 1
+LEAST_TOLERANCE = 0.02  # the same for a backdrop without noise or shading
 PLAIN_SHARE = 0.9  # border pixels within the tolerance, median photo
 PLAIN_VIEWS = 0.7  # photos whose own border agrees with the gallery's
 WORK_SIZE = 200  # longer side, px, at which silhouettes are read
-MISSED_VIEWS = 0.06  # share of views in which a highlight may cut the silhouette wrongly
+HOLE = 0.004  # of the image's area: smaller patches of backdrop inside the object are highlights
+MISSED_VIEWS = 0.02  # share of views (one at least) that may cut the silhouette wrongly
 COARSE, FINE = 40, 80  # voxels along an edge of the carved box, first and second pass
 
 
 @dataclass(frozen=True, eq=False)
 class Backdrop:
-    """Colour [C] of the gallery's background, each photo's own [V, C], and whether it is plain."""
+    """The gallery's background.
+
+    Attributes:
+        colour: of the whole gallery, [C].
+        per_image: each photo's own, [V, C].
+        plain: whether it is one colour almost everywhere.
+        tolerance: largest channel difference that still counts as backdrop, from its own spread.
+    """
 
     colour: Tensor
     per_image: Tensor
     plain: bool
+    tolerance: float
 
 
 def estimate_backdrop(images: Sequence[Tensor]) -> Backdrop:
@@ -40,18 +51,16 @@ def estimate_backdrop(images: Sequence[Tensor]) -> Backdrop:
     """
     borders = [_border_pixels(image) for image in images]
     per_image = torch.stack([b.median(1).values for b in borders])  # [V, C]
-    share = torch.stack(
-        [
-            ((b - own[:, None]).abs().amax(0) < TOLERANCE).float().mean()
-            for b, own in zip(borders, per_image, strict=True)
-        ]
-    )
+    spreads = [(b - own[:, None]).abs().amax(0) for b, own in zip(borders, per_image, strict=True)]
+    share = torch.stack([(spread < TOLERANCE).float().mean() for spread in spreads])
+    usual = torch.stack([spread.quantile(PLAIN_SHARE) for spread in spreads]).median().item()
+    tolerance = min(TOLERANCE, max(LEAST_TOLERANCE, 2 * usual))
     colour = per_image.median(0).values
     near = (per_image - colour).abs().amax(1) < 2 * TOLERANCE
     # a photo whose border is mostly object says nothing of the backdrop
     per_image = torch.where(near[:, None], per_image, colour)
     plain = bool(share.median() >= PLAIN_SHARE and near.float().mean() >= PLAIN_VIEWS)
-    return Backdrop(colour, per_image, plain)
+    return Backdrop(colour, per_image, plain, tolerance)
 
 
 def _border_pixels(image: Tensor) -> Tensor:
@@ -61,15 +70,23 @@ def _border_pixels(image: Tensor) -> Tensor:
     return torch.cat([p.flatten(1) for p in parts], 1)  # [C, number of pixels]
 
 
-def silhouette(image: Tensor, colour: Tensor) -> Tensor:
+def silhouette(image: Tensor, colour: Tensor, tolerance: float = TOLERANCE) -> Tensor:
     """Foreground of a photo [C, H, W] before a backdrop of `colour` [C]: bool [H, W].
 
-    Opened by 3 x 3 against noise and closed by 5 x 5 against highlights as bright as the backdrop.
+    Opened by 3 x 3 against noise. Patches of the backdrop's colour that do not reach the photo's
+    border count as seen through the object when they are large, else as highlights on it.
     """
     difference = (image - colour[:, None, None]).abs().amax(0)
-    mask = (difference > TOLERANCE).float()
-    mask = dilated(eroded(mask, 1), 1)
-    return eroded(dilated(mask, 2), 2) > 0.5
+    mask = (difference > tolerance).float()
+    mask = dilated(eroded(mask, 1), 1) > 0.5
+    patches, count = label(~mask.cpu().numpy())
+    patches = torch.from_numpy(patches).long()
+    area = torch.bincount(patches.flatten(), minlength=count + 1)
+    backdrop = area >= HOLE * mask.numel()
+    for edge in (patches[0], patches[-1], patches[:, 0], patches[:, -1]):
+        backdrop[edge] = True
+    backdrop[0] = False  # the foreground's label
+    return ~backdrop[patches].to(mask.device)
 
 
 def dilated(mask: Tensor, radius: int) -> Tensor:
@@ -138,7 +155,7 @@ def carve(
         size = (camera.intrinsics.height, camera.intrinsics.width)
         resized = interpolate(image[None, :3], size=size, mode="area")[0]
         # one pixel of tolerance for the voxel's own extent
-        masks.append(dilated(silhouette(resized, colour[:3]).float(), 1) > 0.5)
+        masks.append(dilated(silhouette(resized, colour[:3], backdrop.tolerance).float(), 1) > 0.5)
     for resolution in (COARSE, FINE):
         voxel = ((box[1] - box[0]).amax() / resolution).item()
         counts = ((box[1] - box[0]) / voxel).ceil().long().clamp_min(1)
@@ -161,14 +178,14 @@ def _inside_silhouettes(
     alive = torch.arange(len(points))
     misses = torch.zeros(len(points), dtype=torch.int32)
     seen = torch.zeros(len(points), dtype=torch.int32)
-    most = MISSED_VIEWS * len(cameras)
+    most = max(1.0, MISSED_VIEWS * len(cameras))
     for i, (camera, mask) in enumerate(zip(cameras, masks, strict=True)):
         column, row, in_frame = pixel_of(points[alive], camera)
         seen[alive] += in_frame
         misses[alive] += in_frame & ~mask[row, column]
         if i % 4 == 3:  # carry on with those that can still pass
             alive = alive[misses[alive] <= most]
-    return (seen >= 2) & (misses <= MISSED_VIEWS * seen)
+    return (seen >= 2) & (misses <= most)
 
 
 def pixel_of(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
@@ -205,22 +222,3 @@ def _hull(grid: Tensor, occupied: Tensor, voxel: float) -> Hull:
         normals=torch.nn.functional.normalize(-gradient[occupied], dim=-1),
         voxel=voxel,
     )
-
-
-def hull_mask(hull: Hull, camera: Camera) -> Tensor:
-    """Where the hull is seen from `camera`, grown by about a voxel: bool [H, W].
-
-    Outside it nothing can be: the fit keeps alpha low there.
-    """
-    k = camera.intrinsics
-    small = work_cameras([camera])[0]
-    ks = small.intrinsics
-    shell = hull.xyz[hull.surface]  # its projection is the whole hull's
-    column, row, in_frame = pixel_of(shell, small)
-    mask = torch.zeros(ks.height, ks.width)
-    mask[row[in_frame], column[in_frame]] = 1
-    viewmat = small.viewmat()
-    depth = (shell @ viewmat[2, :3] + viewmat[2, 3]).clamp_min(1e-6)
-    spacing = ks.fx * hull.voxel / depth.median().item()  # px between neighbouring voxels
-    mask = dilated(mask, max(1, round(spacing)) + 1)
-    return interpolate(mask[None, None], size=(k.height, k.width), mode="nearest")[0, 0] > 0.5

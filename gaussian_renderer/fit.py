@@ -108,8 +108,7 @@ class _Fit:
         self.backdrop = estimate_backdrop([images[i] for i in self.used])
         self.gallery = Gallery(cameras, images, self.backdrop, self.device)
         self.extent = scene_extent(cameras)
-        start, hull = self._start(initial)
-        self.gallery.hull = hull
+        start = self._start(initial)
         self.optimiser = GaussianOptimiser(start.to(self.device), self._rates())
         self.density = DensityControl(start.num_gaussians, self.device)
         self.first_count = start.num_gaussians
@@ -133,7 +132,7 @@ class _Fit:
                 colours = splat_weighted_colours(initial.to(self.device), cameras, views)
                 sh = sh.new_zeros(*sh.shape[:2], len(background))
                 sh[:, 0] = (colours - 0.5) / SH_C0
-            return initial.detach().with_sh(sh, background.to(sh)), None
+            return initial.detach().with_sh(sh, background.to(sh))
         return initial_model(
             cameras,
             views,
@@ -223,7 +222,11 @@ class _Fit:
         drawn = render(model, target.camera, self._background(view), means2d_offset=offset)
         loss = photometric_loss(drawn.image, target.image, c.ssim_weight)
         if target.alpha_sign is not None and not self.frozen:
-            loss = loss + c.alpha_weight * (drawn.alpha * target.alpha_sign).mean()
+            sign = target.alpha_sign
+            if self.step < c.alpha_inside_from * self.num_steps:
+                # opaque too early, the first clutter in a line of sight would hide the object
+                sign = sign.clamp_min(0)
+            loss = loss + c.alpha_weight * (drawn.alpha * sign).mean()
         loss.backward()
         if growing:
             size = drawn.image.shape[1:]

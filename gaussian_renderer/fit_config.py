@@ -33,6 +33,9 @@ class FitConfig:
     lr_final_share: float = _option(0.1, "share of every other rate left at the last step")
     ssim_weight: float = _option(0.2, "weight of 1 - SSIM against L1")
     alpha_weight: float = _option(0.05, "weight that holds alpha to a plain backdrop; 0 = off")
+    alpha_inside_from: float = _option(
+        0.7, "share of the steps after which alpha is held to 1 on the object too"
+    )
     fit_background: str = _option("auto", "whence the background's colour", choices=BACKGROUNDS)
     background_from: int = _option(0, "corner: step before which the background is white")
     coarse_factor: int = _option(2, "the first steps see photos smaller by this; 1 = off")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gaussian_renderer.backdrop import Backdrop, Hull, certain_foreground, hull_mask
+from gaussian_renderer.backdrop import Backdrop, certain_foreground, eroded, silhouette
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.files import atomic_path
 from gaussian_renderer.gaussians import GaussianModel
@@ -50,7 +50,6 @@ class Gallery:
         device: torch.device,
     ) -> None:
         self.cameras = list(cameras)
-        self.hull: Hull | None = None
         self._images, self._backdrop, self._device = images, backdrop, device
         self._cache: dict[int, TargetView] = {}
         self._cached_bytes, self._factor = 0, 0
@@ -85,11 +84,13 @@ class Gallery:
         return TargetView(camera, image.to(self._device), sign)
 
     def _alpha_sign(self, index: int, image: Tensor, camera: Camera) -> Tensor | None:
-        if self.hull is None:
+        if not self._backdrop.plain:
             return None
-        empty = ~hull_mask(self.hull, camera)
-        # the photo's own border: held-out photos have no backdrop entry
-        object_ = certain_foreground(image, camera, self._backdrop.colour) & ~empty
+        colour = self._backdrop.colour[:3]
+        # certain are large patches of backdrop, holes of the object included
+        seen_through = ~silhouette(image[:3], colour, self._backdrop.tolerance)
+        empty = eroded(seen_through.float(), 1) > 0.5
+        object_ = certain_foreground(image, camera, colour) & ~empty
         return (empty.float() - object_.float())[None]
 
 

@@ -180,8 +180,8 @@ def initial_model(
     opacity: float,
     carved: bool,
     seed: int,
-) -> tuple[GaussianModel, Hull | None]:
-    """The Gaussians that a fit starts from, and the visual hull when it was carved.
+) -> GaussianModel:
+    """The Gaussians that a fit starts from.
 
     Args:
         cloud: used when given; else `count` points are drawn, on the hull if `carved` and the
@@ -189,8 +189,9 @@ def initial_model(
     """
     generator = torch.Generator().manual_seed(seed)
     box = common_view_box(cameras)
-    hull = carve(cameras, images, backdrop, box) if carved and backdrop.plain else None
-    normals = None
+    hull = normals = None
+    if cloud is None and carved and backdrop.plain:
+        hull = carve(cameras, images, backdrop, box)
     if cloud is not None:
         xyz = cloud.xyz.float()
     elif hull is not None:
@@ -202,4 +203,4 @@ def initial_model(
     else:
         colours = colours_from_views(xyz, cameras, images, normals)
     largest = LARGEST_START * (box[1] - box[0]).amax().item()
-    return model_from_points(xyz, colours, background, sh_degree, opacity, largest), hull
+    return model_from_points(xyz, colours, background, sh_degree, opacity, largest)
