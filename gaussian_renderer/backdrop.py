@@ -24,6 +24,7 @@ PLAIN_VIEWS = 0.7  # photos whose own border agrees with the gallery's
 WORK_SIZE = 200  # longer side, px, at which silhouettes are read
 HOLE = 0.004  # of the image's area: smaller patches of backdrop inside the object are highlights
 MISSED_VIEWS = 0.02  # share of views (one at least) that may cut the silhouette wrongly
+MISSED_OF_SEEN = 0.1  # share of the views that see a voxel
 COARSE, FINE = 40, 80  # voxels along an edge of the carved box, first and second pass
 
 
@@ -185,7 +186,8 @@ def _inside_silhouettes(
         misses[alive] += in_frame & ~mask[row, column]
         if i % 4 == 3:  # carry on with those that can still pass
             alive = alive[misses[alive] <= most]
-    return (seen >= 2) & (misses <= most)
+    # near the box's corners few views tell; there none may err
+    return (seen >= 2) & (misses <= most) & (misses <= MISSED_OF_SEEN * seen)
 
 
 def pixel_of(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:

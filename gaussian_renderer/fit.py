@@ -23,7 +23,13 @@ from gaussian_renderer.densify import DensityControl, prune, reset_opacity, with
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_json
 from gaussian_renderer.fit_config import BACKGROUNDS, ORIGINAL, FitConfig
-from gaussian_renderer.fit_data import Gallery, fingerprint, load_checkpoint, save_checkpoint
+from gaussian_renderer.fit_data import (
+    Gallery,
+    Subset,
+    fingerprint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from gaussian_renderer.gaussians import SH_C0, GaussianModel, with_sh_degree
 from gaussian_renderer.image_metrics import psnr, ssim
 from gaussian_renderer.losses import photometric_loss
@@ -105,7 +111,7 @@ class _Fit:
         held = set(range(0, len(cameras), config.holdout)) if config.holdout > 1 else set()
         self.held_out = sorted(held) if len(held) < len(cameras) else []
         self.used = [i for i in range(len(cameras)) if i not in self.held_out]
-        self.backdrop = estimate_backdrop([images[i] for i in self.used])
+        self.backdrop = estimate_backdrop(Subset(images, self.used))
         self.gallery = Gallery(cameras, images, self.backdrop, self.device)
         self.extent = scene_extent(cameras)
         start = self._start(initial)
@@ -123,7 +129,7 @@ class _Fit:
 
     def _start(self, initial):
         config, background = self.config, self._initial_background()
-        views = [self.gallery.original(i) for i in self.used]
+        views = Subset(self.gallery.images, self.used)
         cameras = [self.gallery.cameras[i] for i in self.used]
         if isinstance(initial, GaussianModel):
             sh = with_sh_degree(initial.sh.detach(), config.sh_degree).contiguous()

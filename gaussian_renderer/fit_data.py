@@ -39,6 +39,19 @@ class TargetView:
     alpha_sign: Tensor | None
 
 
+class Subset(Sequence):
+    """Some of the photos, still loaded on access: a large gallery never lies in memory whole."""
+
+    def __init__(self, images: Sequence[Tensor], indices: Sequence[int]) -> None:
+        self._images, self._indices = images, list(indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position):
+        return self._images[self._indices[position]]
+
+
 class Gallery:
     """Photos and cameras; the ones at the resolution in use stay on the device."""
 
@@ -50,13 +63,13 @@ class Gallery:
         device: torch.device,
     ) -> None:
         self.cameras = list(cameras)
-        self._images, self._backdrop, self._device = images, backdrop, device
+        self.images, self._backdrop, self._device = images, backdrop, device
         self._cache: dict[int, TargetView] = {}
         self._cached_bytes, self._factor = 0, 0
 
     def original(self, index: int) -> Tensor:
         """The photo as given, [C, H, W]."""
-        return self._images[index]
+        return self.images[index]
 
     def view(self, index: int, factor: int, with_alpha: bool) -> TargetView:
         """Photo `index`, smaller by `factor` (mean over each pixel's area)."""
@@ -72,7 +85,7 @@ class Gallery:
         return view
 
     def _make(self, index: int, factor: int, with_alpha: bool) -> TargetView:
-        image, camera = self._images[index].float(), self.cameras[index]
+        image, camera = self.images[index].float(), self.cameras[index]
         sign = self._alpha_sign(index, image, camera) if with_alpha else None
         size = (max(1, image.shape[1] // factor), max(1, image.shape[2] // factor))
         if size != tuple(image.shape[1:]):

@@ -308,7 +308,11 @@ def test_gallery_keeps_photos_within_its_bound_and_averages_areas(scene, monkeyp
         for i in range(3):
             view = gallery.view(i, 2, with_alpha=True)
     assert loads == [0, 1, 2, 2]
-    assert view.alpha_sign is None and view.camera.intrinsics.width == 24
+    assert view.camera.intrinsics.width == 24
+    # backdrop, object, and the uncertain edge between
+    assert view.alpha_sign[0, 0, 0] == 1 and view.alpha_sign[0, 12, 12] == -1
+    assert set(view.alpha_sign.unique().tolist()) == {-1.0, 0.0, 1.0}
+    assert gallery.view(5, 2, with_alpha=False).alpha_sign is None
     mean = images[2][:, :2, :2].mean((1, 2))
     torch.testing.assert_close(view.image[:, 0, 0], mean)
 
