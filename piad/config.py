@@ -30,7 +30,6 @@ from piad.scenes import DataConfig
 
 if TYPE_CHECKING:
     from gaussian_renderer.fit import FitConfig
-
     from piad.anomaly import DetectConfig
     from piad.models import ModelsConfig
     from piad.pose import RefineConfig
@@ -66,7 +65,9 @@ ALL_PARTS = (
 def _is_merged(part: Part) -> bool:  # TEMPORARY
     try:
         return hasattr(importlib.import_module(part.module), part.class_name)
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != part.module:
+            raise
         return False
 
 

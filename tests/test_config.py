@@ -96,9 +96,13 @@ def test_the_original_s_names_are_understood(tmp_path):
         "ckpt_dir = ./ckpts/",
         "ckpt_name = Can",
         "white_background = False",
+        "lrate = 0.05",
     ]
     cfg = Config.from_file(write(tmp_path / "Can.txt", *lines))
     assert cfg.class_name == "Can" and cfg.ckpt_name == "Can" and cfg.data.dataset_type == "MIP"
+    assert cfg.refine.lrate == 0.05 and cfg.output_dir == "./output/"
+    cfg = PoseConfig.from_command_line(["--iterations", "30", "--iter_num", "4"])
+    assert (cfg.fit.iterations, cfg.refine.iter_num) == (30, 4)
     assert TestConfig.from_command_line(["--obj", "Can"]).class_name == "Can"
     assert PoseConfig.from_command_line(["--class_name", "Can"]).class_name == "Can"
 
