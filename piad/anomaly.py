@@ -10,6 +10,7 @@ pixels. docs/method.md has the equations.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Protocol
 
 import torch
@@ -168,13 +169,15 @@ def layer_distances(images: Tensor, net: Features, cfg: DetectConfig) -> list[Te
             f"detect_layers = {cfg.detect_layers}, but {net.name} has the layers "
             f"0 to {len(layers) - 1}; choose among those"
         )
-    distance = direction_distance if cfg.detect_distance == "direction" else squared_distance
     found = []
     for index in wanted:
-        photo, flawless = layers[index][0::2], layers[index][1::2]
+        features = layers[index]
+        if cfg.detect_distance == "direction":
+            features = unit_features(features)
+        photo, flawless = features[0::2], features[1::2]
         stride = images.shape[-1] / photo.shape[-1]
         shift = cfg.detect_shift if stride <= FINE_STRIDE + 0.5 else 0
-        found.append(least_over_shifts(distance, photo, flawless, shift))
+        found.append(least_over_shifts(photo, flawless, shift))
     return found
 
 
@@ -183,27 +186,23 @@ def squared_distance(query: Tensor, rendering: Tensor) -> Tensor:
     return (query - rendering).square().sum(1, keepdim=True)
 
 
-def direction_distance(query: Tensor, rendering: Tensor) -> Tensor:
-    """1 - cosine of the feature vectors, [B, C, h, w] -> [B, 1, h, w], 0..2 (ours).
+def unit_features(features: Tensor) -> Tensor:
+    """Features of length sqrt(1/2), [B, C, h, w], so that squared distances are 1 - cosine (ours).
 
     A lamp that brightens a place lengthens its features more than it turns them.
     """
-    query, rendering = F.normalize(query, dim=1), F.normalize(rendering, dim=1)
-    return (1 - (query * rendering).sum(1, keepdim=True)).clamp_min(0)
+    return F.normalize(features, dim=1) * 0.5**0.5
 
 
-def least_over_shifts(distance, query: Tensor, rendering: Tensor, shift: int) -> Tensor:
-    """Least distance over all shifts of `rendering` by up to `shift` cells (ours)."""
+def least_over_shifts(query: Tensor, rendering: Tensor, shift: int) -> Tensor:
+    """Least squared distance over all shifts of `rendering` by up to `shift` cells (ours)."""
     if shift == 0:
-        return distance(query, rendering)
+        return squared_distance(query, rendering)
     height, width = query.shape[-2:]
     padded = F.pad(rendering, (shift,) * 4, mode="replicate")
-    least = None
-    for dy in range(2 * shift + 1):
-        for dx in range(2 * shift + 1):
-            there = distance(query, padded[..., dy : dy + height, dx : dx + width])
-            least = there if least is None else torch.minimum(least, there)
-    return least
+    steps = range(2 * shift + 1)
+    moved = (padded[..., dy : dy + height, dx : dx + width] for dy in steps for dx in steps)
+    return reduce(torch.minimum, (squared_distance(query, there) for there in moved))
 
 
 def join_branches(distances: Tensor, kind: str) -> Tensor:

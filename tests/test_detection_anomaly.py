@@ -12,13 +12,13 @@ from piad.anomaly import (
     ORIGINAL,
     DetectConfig,
     anomaly_map,
-    direction_distance,
     gaussian_smooth,
     image_score,
     join_branches,
     layer_distances,
     least_over_shifts,
     squared_distance,
+    unit_features,
 )
 from tests.detection_scene import SIDE, SeededNet, object_image
 
@@ -130,7 +130,7 @@ def test_direction_distance_ignores_length_and_counts_angles():
     query = torch.tensor([3.0, 0.0]).reshape(1, 2, 1, 1)
     for angle in (0.0, math.pi / 3, math.pi / 2, math.pi):
         other = 0.2 * torch.tensor([math.cos(angle), math.sin(angle)]).reshape(1, 2, 1, 1)
-        distance = direction_distance(query, other).item()
+        distance = squared_distance(unit_features(query), unit_features(other)).item()
         assert distance == pytest.approx(1 - math.cos(angle), abs=1e-6)
 
 
@@ -139,9 +139,9 @@ def test_shifts_are_forgiven_up_to_the_limit():
     query = torch.rand(1, 4, 9, 9, generator=generator)
     moved = query.roll((1, 0), dims=(-2, -1))
     inner = (..., slice(2, -2), slice(2, -2))
-    forgiven = least_over_shifts(squared_distance, query, moved, 1)[inner]
+    forgiven = least_over_shifts(query, moved, 1)[inner]
     assert forgiven.max() == 0
-    counted = least_over_shifts(squared_distance, query, query.roll(2, dims=-1), 1)[inner]
+    counted = least_over_shifts(query, query.roll(2, dims=-1), 1)[inner]
     assert counted.min() > 0
 
 
