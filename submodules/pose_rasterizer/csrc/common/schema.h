@@ -43,7 +43,7 @@ struct PoseGradients {
     float* v_viewmat;         // [4, 4]
     float* v_background;      // [C]
     float* v_offset;          // [N, 2]
-    int32_t accumulate;       // 1: add to the per-Gaussian outputs, 0: overwrite them
+    int32_t accumulate;       // 1: add to v_means..v_features, 0: overwrite them
 };
 
 }  // extern "C"

@@ -40,7 +40,7 @@ template <int C> class FrameVjp {
         const bool add = grads_.accumulate != 0;
         const SplatSums s = add_records(i, v_colour);
         write(grads_.v_opacities, {s.sum / scene_.opacities[i]}, i, add);
-        write(grads_.v_offset, {s.ex, s.ey}, i, add);
+        write(grads_.v_offset, {s.ex, s.ey}, i, false);  // a camera's own
         const float* m = scene_.means + 3 * i;
         const Vec3<double> mean = {m[0], m[1], m[2]};
         Vec3<double> v_mean = {0, 0, 0};
@@ -155,11 +155,12 @@ void clear(float* to, int64_t i, int64_t size) {
 }
 
 void clear_culled(const PoseScene& scene, const PoseGradients& grads, int64_t i) {
+    clear(grads.v_offset, i, 2);
+    if (grads.accumulate != 0) return;
     clear(grads.v_means, i, 3);
     clear(grads.v_quats, i, 4);
     clear(grads.v_scales, i, 3);
     clear(grads.v_opacities, i, 1);
-    clear(grads.v_offset, i, 2);
     clear(grads.v_features, i,
           int64_t(scene.num_channels) * (scene.num_coeffs > 0 ? scene.num_coeffs : 1));
 }
@@ -176,7 +177,7 @@ void all_gaussians(Channels<C> channels, const PoseScene& scene, const Frame& fr
         PoseSum pose;
         for (int64_t i = begin; i < end; ++i) {
             if (radii[i] != 0) vjp.visible(i, pose, v_colour.data());
-            else if (grads.accumulate == 0) clear_culled(scene, grads, i);
+            else clear_culled(scene, grads, i);
         }
         sums[block] = pose;
     });
