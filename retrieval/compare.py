@@ -1,0 +1,121 @@
+"""Query and renderings compared at low resolution, whatever the light; and poses aligned by it.
+
+The measure is normalised correlation in small windows, so a change of light that is affine within
+a window changes nothing. It is taken on luma and two opponent colours.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaussian_renderer.camera import Camera
+from gaussian_renderer.gaussians import GaussianModel
+from gaussian_renderer.render import render
+from gaussian_renderer.se3 import se3_exp
+
+WINDOW_PX = 9  # of an image with a longer side of about 100 px
+FLAT_VARIANCE = 0.02**2  # windows that vary less than this count less
+OPPONENT = [[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]]
+ROTATION_STEP_RAD = 0.02  # of Adam, early; both fall to a fifth by cosine
+SHIFT_STEP = 0.02  # of the distance to the object
+
+
+def opponent(images: Tensor) -> Tensor:
+    """Luma, red-green and blue-yellow of each RGB triple of [B, 3n, H, W]; same shape."""
+    triples = images.unflatten(1, (-1, 3))
+    turned = torch.einsum("oc,btchw->btohw", torch.tensor(OPPONENT).to(images), triples)
+    return turned.flatten(1, 2)
+
+
+def similarity(a: Tensor, b: Tensor, window: int = WINDOW_PX) -> Tensor:
+    """Windowed normalised correlation of images [B, C, H, W]: [B], -1..1, 0 if unrelated.
+
+    Windows count by how much either image varies in them, so that a structure that only one of
+    the images shows lowers the value, and flat backdrops say nothing. 1 for equal images.
+    """
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, window, stride=1, padding=window // 2, count_include_pad=False)
+
+    mean_a, mean_b = mean(a), mean(b)
+    var_a = (mean(a * a) - mean_a**2).clamp_min(0)
+    var_b = (mean(b * b) - mean_b**2).clamp_min(0)
+    covariance = mean(a * b) - mean_a * mean_b
+    correlation = covariance / ((var_a + FLAT_VARIANCE) * (var_b + FLAT_VARIANCE)).sqrt()
+    most = torch.maximum(var_a, var_b)
+    weight = most / (most + FLAT_VARIANCE)  # the correlation of an image with itself
+    return correlation.sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-6)
+
+
+def score_poses(query: Tensor, gaussians: GaussianModel, camera: Camera, poses: Tensor) -> Tensor:
+    """Similarity of a query with renderings of the model.
+
+    Args:
+        query: [C, h, w] at the camera's resolution, the model's channels.
+        poses: world_to_camera [B, 4, 4].
+    Returns:
+        [B], on the CPU.
+    """
+    with torch.no_grad():
+        drawn = render(gaussians, camera, viewmat=poses.to(query)).image
+        target = opponent(query[None]).expand(len(poses), -1, -1, -1)
+        return similarity(target, opponent(drawn)).cpu()
+
+
+def align_poses(
+    query: Tensor,
+    gaussians: GaussianModel,
+    camera: Camera,
+    poses: Tensor,
+    steps: int,
+    distance: float,
+) -> tuple[Tensor, Tensor]:
+    """Turn and move each pose uphill in similarity, first at half, then at the full resolution.
+
+    Args:
+        query: [C, h, w] at the camera's resolution, the model's channels.
+        poses: world_to_camera [B, 4, 4], float64.
+        steps: of each of the two stages.
+        distance: from the cameras to the object, world units; the unit of the shifts.
+    Returns:
+        the best poses seen at full resolution [B, 4, 4], float64, and their similarities [B].
+    """
+    best = torch.full((len(poses),), -2.0)
+    for factor in (2, 1):
+        height, width = query.shape[-2] // factor, query.shape[-1] // factor
+        small = F.interpolate(query[None], (height, width), mode="area")[0]
+        stage = camera.resized(width, height)
+        poses, best = _ascend(small, gaussians.detach(), stage, poses, steps, distance)
+    return poses, best
+
+
+def _ascend(query, gaussians, camera, poses, steps, distance):
+    """One stage of `align_poses`: Adam on a twist per pose."""
+    target = opponent(query[None]).expand(len(poses), -1, -1, -1)
+    # Turns are taken about the object, not about the camera: turn and shift decouple there.
+    pivot = torch.eye(4, dtype=torch.float64)
+    pivot[2, 3] = distance
+    back = torch.linalg.inv(pivot)
+    twist = torch.zeros(len(poses), 6, dtype=torch.float64, requires_grad=True)
+    units = torch.tensor([SHIFT_STEP * distance] * 3 + [ROTATION_STEP_RAD] * 3).double()
+    optimiser = torch.optim.Adam([twist], lr=1.0, betas=(0.8, 0.95))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps), eta_min=0.1)
+    best = torch.full((len(poses),), -2.0)
+    best_poses = poses.clone()
+    for step in range(steps + 1):
+        moved = pivot @ se3_exp(twist * units) @ back @ poses
+        drawn = render(gaussians, camera, viewmat=moved.to(query)).image
+        value = similarity(target, opponent(drawn))
+        seen = value.detach().cpu()
+        better = seen > best
+        best = torch.where(better, seen, best)
+        best_poses[better] = moved.detach()[better]
+        if step == steps:
+            break
+        optimiser.zero_grad()
+        (-value.sum()).backward()
+        optimiser.step()
+        schedule.step()
+    return best_poses, best

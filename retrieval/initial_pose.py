@@ -1,0 +1,324 @@
+"""A query becomes a start pose.
+
+Ours: the views that look most like the query (photographs, and renderings between them) give
+candidate poses; matches with the best photographs, lifted by rendered depth, give more by PnP. All
+are compared with the query as renderings at low resolution, the best are aligned there, and the
+query is matched once more with the rendering at the winner. Distinct poses are kept as hypotheses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from EfficientLoFTR import CheckpointError, Features, load_matcher
+from gaussian_renderer.camera import Camera, Intrinsics
+from gaussian_renderer.errors import UserError
+from gaussian_renderer.gaussians import GaussianModel
+from gaussian_renderer.render import render
+from gaussian_renderer.se3 import pose_error
+from retrieval.cache import cached_features, signature_of
+from retrieval.compare import align_poses, score_poses
+from retrieval.config import InitialPoseConfig
+from retrieval.model.feature_net import FeatureNet
+from retrieval.original import original_start_pose, shrink
+from retrieval.pnp import pose_from_matches
+from retrieval.shortlist import DESCRIBE_PX, Shortlist
+from retrieval.start_pose import Hypothesis, StartPose
+from retrieval.views import object_centre, object_distance, views_between
+from retrieval.warp import fitted, homography, map_points, warp
+
+SAME_SIDE_DEG = 8.0  # candidates closer than this are one
+DISTINCT_DEG = 15.0  # hypotheses handed on differ by more than this
+
+
+class PoseInitialiser:
+    """Everything about a gallery that is needed to find start poses; built once per object."""
+
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        images: Sequence[Tensor] | Tensor,
+        reflectance: Sequence[Tensor] | Tensor,
+        gaussians: GaussianModel | None,
+        cfg: InitialPoseConfig,
+        cache_dir: Path | str | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """
+        Args:
+            cameras: of the gallery, one size.
+            images, reflectance: the photographs and their reflectance, [3, H, W] each.
+            gaussians: the object's model: six channels (colour, then reflectance) or three
+                (reflectance). Not needed (None) for the paper's way.
+            cache_dir: folder for gallery features; None keeps them in memory only.
+        """
+        if not cameras or not len(cameras) == len(images) == len(reflectance):
+            raise UserError(
+                f"a gallery needs as many images as poses, found {len(cameras)} poses, "
+                f"{len(images)} photographs, {len(reflectance)} reflectance images; "
+                "make the reflectance images again"
+            )
+        self.cfg, self.device = cfg, torch.device(device)
+        self.cameras = list(cameras)
+        self.cache_dir = Path(cache_dir) if cache_dir is not None else None
+        self.intrinsics = cameras[0].intrinsics
+        self.weights: dict[str, str] = {}
+        photographs = torch.stack(list(images))
+        reflectances = torch.stack(list(reflectance))
+        content = signature_of(photographs, reflectances)
+        self.matcher = None
+        if cfg.initial_pose == "original" or cfg.match_views > 0:
+            self._load_matcher()
+            self.gallery = self._encode_gallery(photographs, content)
+        if cfg.initial_pose == "original":
+            self.small_gallery = shrink(photographs)
+            return
+        if gaussians is None:
+            raise UserError(
+                "initial_pose = ours compares renderings and needs the object's model; "
+                "fit it first, or choose initial_pose = original"
+            )
+        self.gaussians = gaussians.detach().to(self.device)
+        self.centre = object_centre(self.cameras)
+        self.depths: dict[int, tuple[Tensor, Tensor]] = {}
+        self._fill_shortlist(reflectances, content)
+
+    def _load_matcher(self) -> None:
+        try:
+            self.matcher = load_matcher(
+                self.cfg.matcher,
+                checkpoint=self.cfg.matcher_checkpoint or None,
+                device=self.device,
+                size=self.cfg.matcher_size,
+                num_points=self.cfg.matcher_points,
+            )
+        except CheckpointError as error:
+            raise UserError(str(error)) from error
+        self.weights["matcher"] = self.matcher.name
+
+    def _encode_gallery(self, photographs: Tensor, content: str) -> list[Features]:
+        def encode() -> list[Features]:
+            return [f for batch in photographs.split(8) for f in self.matcher.encode(batch)]
+
+        path = self.cache_dir / "gallery_matching.safetensors" if self.cache_dir else None
+        if not self.matcher.storable:
+            path = None
+        kept = cached_features(path, f"{self.matcher.signature} {content}", encode)
+        return [{name: tensor.to(self.device) for name, tensor in one.items()} for one in kept]
+
+    def _fill_shortlist(self, reflectances: Tensor, content: str) -> None:
+        cfg = self.cfg
+        net = FeatureNet.load(
+            cfg.start_features, cfg.start_feature_weights or None, device=self.device
+        )
+        self.weights["start_features"] = net.name
+        self.shortlist = Shortlist(net, self.intrinsics, cfg.start_rotations, self.device)
+        between = views_between(self.cameras, cfg.start_virtual_views)
+        small = fitted(self.intrinsics, DESCRIBE_PX)
+
+        def describe() -> list[Features]:
+            photographs = self.shortlist.describe(reflectances)
+            with torch.no_grad():
+                drawn = [
+                    self._draw(camera.resized(small.width, small.height)) for camera in between
+                ]
+            rendered = self.shortlist.describe(torch.stack(drawn)) if drawn else []
+            levels = (
+                [torch.cat(pair) for pair in zip(photographs, rendered, strict=True)]
+                if (drawn)
+                else photographs
+            )
+            return [{"map": level.half()} for level in levels]
+
+        model = signature_of(*self.gaussians.tensors().values()) if between else ""
+        settings = (net.name, cfg.start_virtual_views, DESCRIBE_PX)
+        signature = signature_of(content, model, settings, *net.state_dict().values())
+        path = self.cache_dir / "gallery_shortlist.safetensors" if self.cache_dir else None
+        kept = cached_features(path, signature, describe)
+        self.views = self.cameras + between
+        self.shortlist.fill(self.views, [one["map"].to(self.device).float() for one in kept])
+
+    def _draw(self, camera: Camera) -> Tensor:
+        """Reflectance [3, H, W], 0..1, of the model (its last three channels)."""
+        return render(self.gaussians, camera).image[-3:].clamp(0, 1)
+
+    def locate(self, image: Tensor, reflectance: Tensor, intrinsics: Intrinsics) -> StartPose:
+        """Start pose of one query.
+
+        Args:
+            image, reflectance: [3, H, W], 0..1, at the size of `intrinsics`.
+            intrinsics: the query's own; they may differ from the gallery's.
+        """
+        image, reflectance = image.to(self.device), reflectance.to(self.device)
+        if self.cfg.initial_pose == "original":
+            return original_start_pose(
+                image, self.matcher, self.cameras, self.small_gallery.to(image), self.gallery
+            )
+        order = self._ranked_views(reflectance, intrinsics)
+        found = self._from_shortlist(order)
+        if self.cfg.match_views > 0:
+            found += self._from_matches(order, image, intrinsics)
+        small = fitted(intrinsics, self.cfg.start_compare_px)
+        query = torch.cat([image, reflectance]) if self.gaussians.num_channels == 6 else reflectance
+        query = F.interpolate(query[None], (small.height, small.width), mode="area")[0]
+        camera = Camera(small, self.cameras[0].world_to_camera)
+        found = self._best_aligned(found, query, camera)
+        if self.cfg.match_views > 0:
+            found = self._sharpened(found, image, intrinsics, query, camera)
+        return self._decide(found)
+
+    @torch.no_grad()
+    def _ranked_views(self, reflectance: Tensor, intrinsics: Intrinsics) -> list[tuple[int, int]]:
+        """(rotation, view) pairs, most similar first."""
+        table = self.shortlist.similarities(reflectance, intrinsics)
+        order = table.flatten().argsort(descending=True).tolist()
+        return [divmod(index, table.shape[1]) for index in order]
+
+    def _from_shortlist(self, order: list[tuple[int, int]]) -> list[Hypothesis]:
+        """Poses of the most similar views that differ from each other."""
+        found: list[Hypothesis] = []
+        for rotation, view in order:
+            pose = self.shortlist.candidate(rotation, view)
+            if is_distinct(pose, found, SAME_SIDE_DEG):
+                found.append(Hypothesis(pose, 0.0, 0, view, "shortlist"))
+            if len(found) == self.cfg.start_candidates:
+                break
+        return found
+
+    def _from_matches(
+        self, order: list[tuple[int, int]], image: Tensor, intrinsics: Intrinsics
+    ) -> list[Hypothesis]:
+        """Poses by PnP from matches with the most similar photographs."""
+        chosen: dict[int, list[int]] = {}
+        seen: set[int] = set()
+        for rotation, view in order:
+            if view < len(self.cameras) and view not in seen:
+                seen.add(view)
+                chosen.setdefault(rotation, []).append(view)
+            if len(seen) == self.cfg.match_views:
+                break
+        found = []
+        for rotation, views in chosen.items():
+            matrix = homography(intrinsics, intrinsics, self.shortlist.angles[rotation])
+            turned = image
+            if rotation:
+                turned = warp(image, matrix, intrinsics.height, intrinsics.width)
+            features = self.matcher.encode(turned[None])[0]
+            results = self.matcher.match_many(features, [self.gallery[v] for v in views])
+            for view, matches in zip(views, results, strict=True):
+                if rotation:
+                    matches.points_a = map_points(torch.linalg.inv(matrix), matches.points_a)
+                depth, alpha = self._depth(view)
+                result = pose_from_matches(matches, self.cameras[view], depth, alpha, intrinsics)
+                if result is not None:
+                    pose = result.world_to_camera
+                    found.append(Hypothesis(pose, 0.0, result.num_inliers, view, "matches"))
+        return found
+
+    @torch.no_grad()
+    def _depth(self, view: int) -> tuple[Tensor, Tensor]:
+        """Depth and alpha [1, H, W] at a gallery camera, rendered once."""
+        if view not in self.depths:
+            drawn = render(self.gaussians, self.cameras[view])
+            self.depths[view] = (drawn.depth, drawn.alpha)
+        return self.depths[view]
+
+    def _best_aligned(
+        self, found: list[Hypothesis], query: Tensor, camera: Camera
+    ) -> list[Hypothesis]:
+        """The hypotheses that look most like the query, aligned to it, best first."""
+        half = camera.resized(camera.intrinsics.width // 2, camera.intrinsics.height // 2)
+        coarse = F.interpolate(
+            query[None], (half.intrinsics.height, half.intrinsics.width), mode="area"
+        )[0]
+        poses = torch.stack([h.world_to_camera for h in found])
+        scores = score_poses(coarse, self.gaussians, half, poses)
+        kept: list[Hypothesis] = []
+        for index in scores.argsort(descending=True).tolist():
+            if is_distinct(found[index].world_to_camera, kept, SAME_SIDE_DEG):
+                kept.append(found[index])
+            if len(kept) == self.cfg.start_aligned:
+                break
+        start = torch.stack([h.world_to_camera for h in kept])
+        distance = object_distance(
+            self.cameras[kept[0].gallery_index % len(self.cameras)], self.centre
+        )
+        poses, values = align_poses(
+            query, self.gaussians, camera, start, self.cfg.start_align_steps, distance
+        )
+        aligned = [
+            Hypothesis(pose, value.item(), h.num_inliers, h.gallery_index, h.source)
+            for h, pose, value in zip(kept, poses, values, strict=True)
+        ]
+        return sorted(aligned, key=lambda h: -h.similarity)
+
+    @torch.no_grad()
+    def _sharpened(
+        self,
+        found: list[Hypothesis],
+        image: Tensor,
+        intrinsics: Intrinsics,
+        query: Tensor,
+        camera: Camera,
+    ) -> list[Hypothesis]:
+        """The best hypothesis after matching the query with the rendering at it."""
+        best = found[0]
+        view = Camera(intrinsics, best.world_to_camera)
+        drawn = render(self.gaussians, view)
+        # three channels are of reflectance: the matcher then sees what there is
+        features = self.matcher.encode(torch.stack([image, drawn.image[:3].clamp(0, 1)]))
+        matches = self.matcher.match(*features)
+        result = pose_from_matches(matches, view, drawn.depth, drawn.alpha, intrinsics)
+        if result is None:
+            return found
+        best.num_inliers = max(best.num_inliers, result.num_inliers)
+        value = score_poses(query, self.gaussians, camera, result.world_to_camera[None]).item()
+        if value > best.similarity:
+            best.world_to_camera, best.similarity = result.world_to_camera, value
+        return found
+
+    def _decide(self, found: list[Hypothesis]) -> StartPose:
+        """The start pose with its alternatives, and whether anything supports it."""
+        cfg = self.cfg
+        kept: list[Hypothesis] = []
+        for hypothesis in found:
+            if is_distinct(hypothesis.world_to_camera, kept, DISTINCT_DEG):
+                kept.append(hypothesis)
+        kept = kept[: cfg.start_hypotheses]
+        best = kept[0]
+        margin = best.similarity - kept[1].similarity if len(kept) > 1 else 1.0
+        supported = best.similarity >= cfg.start_min_similarity
+        message = ""
+        if not supported:
+            message = (
+                f"similarity {best.similarity:.2f} with the best rendering is below "
+                f"start_min_similarity = {cfg.start_min_similarity:g}"
+            )
+        elif margin < cfg.start_min_margin:
+            message = f"two sides look alike (similarity differs by {margin:.3f})"
+        view = best.gallery_index
+        return StartPose(
+            world_to_camera=best.world_to_camera,
+            num_inliers=best.num_inliers,
+            confidence=max(0.0, min(1.0, best.similarity)),
+            status="ok" if supported else "not_found",
+            hypotheses=kept,
+            gallery_index=view if view < len(self.cameras) else self._nearest_photograph(best),
+            margin=margin,
+            message=message,
+        )
+
+    def _nearest_photograph(self, hypothesis: Hypothesis) -> int:
+        pose = hypothesis.world_to_camera
+        angles = [pose_error(pose, camera.world_to_camera)[0] for camera in self.cameras]
+        return min(range(len(angles)), key=angles.__getitem__)
+
+
+def is_distinct(pose: Tensor, others: list[Hypothesis], angle_deg: float) -> bool:
+    """Whether a pose differs from all others by more than `angle_deg`."""
+    return all(pose_error(pose, other.world_to_camera)[0] > angle_deg for other in others)

@@ -1,0 +1,262 @@
+"""The parts of the start pose: warps, views between, lifting and PnP, comparison, cache."""
+
+import math
+
+import pytest
+import torch
+
+from EfficientLoFTR import Matches
+from gaussian_renderer.camera import Camera, Intrinsics
+from gaussian_renderer.render import render
+from gaussian_renderer.se3 import pose_error, se3_exp
+from retrieval.cache import cached_features, signature_of
+from retrieval.compare import align_poses, opponent, score_poses, similarity
+from retrieval.original import better_half, shrink
+from retrieval.pnp import lift, pose_from_matches, solve_pnp
+from retrieval.shortlist import Shortlist
+from retrieval.views import between, object_centre, object_distance, views_between
+from retrieval.warp import fitted, homography, map_points, roll, warp
+from tests.gaussian_scene import look_at
+from tests.retrieval_scene import orbit, patchwork, query_camera, shoot
+
+
+def project(points, camera):
+    moved = points @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
+    k = camera.intrinsics
+    return torch.stack([moved[:, 0] / moved[:, 2] * k.fx + k.cx,
+                        moved[:, 1] / moved[:, 2] * k.fy + k.cy], 1), moved[:, 2]  # fmt: skip
+
+
+# warps
+
+
+def test_rolled_camera_sees_the_warped_image():
+    model, camera = patchwork(600), query_camera(0.4)
+    image, _ = shoot(model, camera)
+    angle = math.radians(37)
+    rolled = camera.with_pose(roll(angle) @ camera.world_to_camera)
+    expected, _ = shoot(model, rolled)
+    k = camera.intrinsics
+    ours = warp(image, homography(k, k, angle), k.height, k.width)
+    assert (ours - expected).abs().mean() < 0.01  # resampling blurs edges; unturned: 0.09
+    assert (image - expected).abs().mean() > 0.03
+
+
+def test_points_go_where_the_camera_says():
+    source = Intrinsics(100, 110, 40, 30, 90, 60)
+    target = Intrinsics(210, 190, 65, 55, 120, 110)
+    points = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)).double()
+    points[:, 2] = points[:, 2].abs() + 2
+    a = Camera(source, torch.eye(4))
+    b = Camera(target, roll(0.7))
+    mapped = map_points(homography(source, target, 0.7), project(points, a)[0])
+    torch.testing.assert_close(mapped, project(points, b)[0], rtol=1e-9, atol=1e-9)
+
+
+def test_identity_warp_changes_nothing_and_shrinking_averages():
+    image = torch.rand(3, 20, 30)
+    torch.testing.assert_close(warp(image, torch.eye(3).double(), 20, 30), image)
+    stripes = torch.zeros(3, 64, 64)
+    stripes[:, :, ::2] = 1
+    small = warp(stripes, torch.diag(torch.tensor([0.25, 0.25, 1.0])).double(), 16, 16)
+    torch.testing.assert_close(small, torch.full_like(small, 0.5), atol=0.02, rtol=0)
+
+
+def test_fitted_keeps_the_aspect_and_the_field_of_view():
+    k = fitted(Intrinsics(500, 500, 400, 300, 800, 600), 200)
+    assert (k.width, k.height, k.fx) == (200, 150, 125)
+
+
+# views
+
+
+def test_centre_of_an_orbit_is_what_it_looks_at():
+    cameras = [Camera(Intrinsics.from_fov_x(0.7, 64, 64), look_at(p, (0.2, -0.1, 0.3)))
+               for p in ((3, 0, 0.5), (0, 3, 0.7), (-3, 0.3, 1), (0.2, -3, -1))]  # fmt: skip
+    centre = object_centre(cameras)
+    torch.testing.assert_close(centre, torch.tensor([0.2, -0.1, 0.3]).double())
+    expected = (torch.tensor([3, 0, 0.5]).double() - centre).norm().item()
+    assert object_distance(cameras[0], centre) == pytest.approx(expected)
+
+
+def test_view_between_is_half_way_at_the_same_distance():
+    a, b = orbit(12)[0], orbit(12)[1]
+    middle = between(a, b, torch.zeros(3, dtype=torch.float64))
+    to_a, to_b = (pose_error(middle.world_to_camera, c.world_to_camera)[0] for c in (a, b))
+    assert to_a == pytest.approx(to_b, abs=1e-6)
+    assert to_a + to_b == pytest.approx(
+        pose_error(a.world_to_camera, b.world_to_camera)[0], abs=1e-6
+    )
+    assert middle.position.norm().item() == pytest.approx(a.position.norm().item(), rel=1e-6)
+
+
+def test_views_between_fill_the_widest_gaps_first():
+    cameras = orbit(12)
+    del cameras[4]  # a hole in the orbit
+    hole = orbit(12)[4].position
+    first = views_between(cameras, 60)[0].position
+    spacing = (orbit(12)[4].position - orbit(12)[3].position).norm()
+    assert (first - hole).norm() < 1.5 * spacing
+    assert len(views_between(cameras, 5)) == 5
+    assert views_between(cameras, 0) == [] and views_between(cameras[:1], 5) == []
+
+
+def test_opposite_cameras_have_no_view_between():
+    k = Intrinsics.from_fov_x(0.7, 64, 64)
+    cameras = [Camera(k, look_at((3, 0, 0.1))), Camera(k, look_at((-3, 0, 0.1)))]
+    assert views_between(cameras, 5) == []
+
+
+# lifting and PnP
+
+
+def test_lifted_points_lie_on_the_rendered_surface():
+    model, camera = patchwork(), orbit()[0]
+    drawn = render(model, camera)
+    pixels = torch.tensor([[64.5, 64.5], [50.5, 70.5], [2.5, 2.5]])
+    points, valid = lift(pixels, drawn.depth, drawn.alpha, camera)
+    assert valid.tolist() == [True, True, False]
+    back, depth = project(points[:2], camera)
+    torch.testing.assert_close(back, pixels[:2].double())
+    radius = (points[:2] / torch.tensor([0.9, 0.6, 0.7])).norm(dim=1)
+    assert ((radius - 1).abs() < 0.08).all()
+    assert (depth < camera.position.norm()).all()  # the near side
+
+
+def test_pnp_recovers_the_pose_with_a_third_of_wrong_matches():
+    g = torch.Generator().manual_seed(2)
+    camera = query_camera(1.0)
+    points = torch.rand(90, 3, generator=g).double() - 0.5
+    pixels, _ = project(points, camera)
+    pixels[:30] = 128 * torch.rand(30, 2, generator=g).double()
+    result = solve_pnp(pixels, points, camera.intrinsics)
+    angle, distance = pose_error(result.world_to_camera, camera.world_to_camera)
+    assert angle < 1e-3 and distance < 1e-3
+    assert 60 <= result.num_inliers <= 66 and result.num_points == 90
+
+
+def test_pnp_with_too_few_points_is_none():
+    camera = query_camera(1.0)
+    assert solve_pnp(torch.rand(5, 2), torch.rand(5, 3), camera.intrinsics) is None
+    depth = torch.zeros(1, 128, 128)
+    matches = Matches(torch.rand(50, 2), torch.rand(50, 2), torch.ones(50))
+    assert pose_from_matches(matches, camera, depth, depth, camera.intrinsics) is None
+
+
+def test_pose_from_matches_uses_the_querys_own_pinhole():
+    model, view = patchwork(), orbit()[0]
+    drawn = render(model, view)
+    wide = Intrinsics(90.0, 95.0, 70.0, 60.0, 140, 120)
+    query = query_camera(0.15, intrinsics=wide)
+    y, x = torch.meshgrid(torch.arange(40, 90, 5), torch.arange(40, 90, 5), indexing="ij")
+    pixels = torch.stack([x, y], -1).reshape(-1, 2) + 0.5
+    points, valid = lift(pixels, drawn.depth, drawn.alpha, view)
+    seen, _ = project(points, query)
+    matches = Matches(seen.float(), pixels.float(), torch.ones(len(seen)))
+    result = pose_from_matches(matches, view, drawn.depth, drawn.alpha, wide)
+    angle, distance = pose_error(result.world_to_camera, query.world_to_camera)
+    assert angle < 0.05 and distance < 0.01
+    assert result.num_points == int(valid.sum())
+
+
+# comparison
+
+
+def test_similarity_ignores_light_and_sees_other_content():
+    image, _ = shoot(patchwork(), query_camera(0.4))
+    other, _ = shoot(patchwork(), query_camera(3.0))
+    a, b = opponent(image[None]), opponent(other[None])
+    fall = torch.linspace(1.0, 0.6, image.shape[2])
+    assert similarity(a, a).item() > 0.9
+    assert similarity(a, opponent((image * fall * 0.8 + 0.05)[None])).item() > 0.85
+    assert similarity(a, b).item() < 0.4
+    assert similarity(a, 1 - a).item() < -0.8
+
+
+def test_opponent_treats_each_triple_alike():
+    images = torch.rand(2, 6, 5, 4)
+    torch.testing.assert_close(opponent(images)[:, 3:], opponent(images[:, 3:]))
+    grey = torch.full((1, 3, 2, 2), 0.3)
+    torch.testing.assert_close(opponent(grey)[0, :, 0, 0], torch.tensor([0.3, 0, 0]))
+
+
+def test_alignment_comes_back_to_the_true_pose():
+    model, camera = patchwork(), query_camera(0.4)
+    photograph, reflectance = shoot(model, camera)
+    twist = torch.tensor([0.05, -0.04, 0.15, 0.05, 0.06, -0.05]).double()
+    start = se3_exp(twist) @ camera.world_to_camera
+    small = camera.resized(64, 64)
+    query = torch.nn.functional.interpolate(
+        torch.cat([photograph, reflectance])[None], (64, 64), mode="area"
+    )[0]
+    before = pose_error(start, camera.world_to_camera)
+    poses, values = align_poses(query, model, small, start[None], 20, 3.7)
+    after = pose_error(poses[0], camera.world_to_camera)
+    assert before[0] > 4 and after[0] < 0.8 and after[1] < 0.1
+    torch.testing.assert_close(values, score_poses(query, model, small, poses), atol=1e-4, rtol=0)
+    assert values[0] > score_poses(query, model, small, start[None])[0]
+
+
+# shortlist
+
+
+def test_shortlist_names_the_view_and_the_rotation(lite2):
+    model, cameras = patchwork(), orbit()
+    reflectances = torch.stack([shoot(model, c)[1] for c in cameras])
+    shortlist = Shortlist(lite2, cameras[0].intrinsics, 8)
+    shortlist.fill(cameras, shortlist.describe(reflectances))
+    rolled = cameras[5].with_pose(roll(-math.radians(90)) @ cameras[5].world_to_camera)
+    table = shortlist.similarities(shoot(model, rolled)[1], rolled.intrinsics)
+    rotation, view = divmod(int(table.argmax()), len(cameras))
+    assert (rotation, view) == (2, 5)
+    assert table.max() > 0.8
+    error = pose_error(shortlist.candidate(rotation, view), rolled.world_to_camera)
+    assert error[0] < 1e-5 and error[1] < 1e-5
+
+
+@pytest.fixture(scope="module")
+def lite2():
+    from retrieval.model.feature_net import FeatureNet
+
+    return FeatureNet.load("lite2", say=lambda text: None)
+
+
+# the paper's way
+
+
+def test_better_half_is_the_nearer_half_in_l1():
+    gallery = torch.stack([torch.full((3, 8, 8), v) for v in (0.1, 0.9, 0.4, 0.6, 0.5)])
+    assert better_half(torch.full((3, 16, 16), 0.45), gallery) == [2, 4, 3]
+
+
+def test_shrunk_images_have_at_most_a_hundred_pixels_a_side():
+    assert shrink(torch.rand(2, 3, 200, 300)).shape == (2, 3, 67, 100)
+    assert shrink(torch.rand(2, 3, 20, 30)).shape == (2, 3, 20, 30)
+
+
+# cache
+
+
+def test_features_are_computed_once_per_signature(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return [{"points": torch.ones(3, 2) * len(calls)}, {"points": torch.zeros(1, 2)}]
+
+    path = tmp_path / "kept.safetensors"
+    first = cached_features(path, "one", compute)
+    again = cached_features(path, "one", compute)
+    assert len(calls) == 1
+    assert [f["points"].shape for f in again] == [(3, 2), (1, 2)]
+    torch.testing.assert_close(first[0]["points"], again[0]["points"])
+    assert cached_features(path, "two", compute)[0]["points"][0, 0] == 2
+    path.write_bytes(b"broken")
+    assert cached_features(path, "two", compute)[0]["points"][0, 0] == 3
+    assert len(cached_features(None, "two", compute)) == 2 and len(calls) == 4
+
+
+def test_signature_depends_on_every_part():
+    a = torch.arange(4.0)
+    assert signature_of(a, 1) == signature_of(a.clone(), 1)
+    assert len({signature_of(a, 1), signature_of(a + 1e-6, 1), signature_of(a, 2)}) == 3
