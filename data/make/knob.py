@@ -21,7 +21,7 @@ OUTLINE = (
     + [(0.28, -0.1), (0.6, 0.05), (0.84, 0.2), (0.89, 0.36), (0.80, 0.5), (0.55, 0.6)]
     + [(0.25, 0.64), (0, 0.65)]
 )  # radius, z
-NUM_ALONG, NUM_AROUND = 700, 900
+NUM_ALONG, NUM_AROUND = 480, 640
 GLAZE = np.array([0.76, 0.72, 0.63])
 CLAY = np.array([0.42, 0.20, 0.11])
 COBALT, RED = np.array([0.02, 0.05, 0.30]), np.array([0.45, 0.03, 0.02])
