@@ -48,7 +48,8 @@ class ReflectanceConfig:
         default="auto",
         metadata={
             "help": "auto (init_low.pth if there, else ours), ours, original, retinex (a formula),"
-            " none (the photograph itself)"
+            " none (the photograph itself)",
+            "choices": NETS,
         },
     )
     reflectance_weights: str = field(
@@ -58,7 +59,8 @@ class ReflectanceConfig:
     reflectance_padding: str = field(
         default="replicate",
         metadata={
-            "help": "border of the original's net: replicate, or original (6 px overwritten)"
+            "help": "border of the original's net: replicate, or original (6 px overwritten)",
+            "choices": PADDINGS,
         },
     )
     reflectance_batch: int = field(default=4, metadata={"help": "images per pass of the net"})
@@ -187,20 +189,19 @@ def to_reflectance(
         The same scene (ids, cameras, masks, labels) with `path` of every photograph replaced.
 
     Images appear whole (written beside, then renamed) and the marker is written last. A stopped run
-    goes on with the images that are missing or older than their photograph; another net redoes all.
+    goes on with the images that are missing or whose photograph changed; another net redoes all.
     """
     folder = Path(folder)
     jobs = {item.id: mirrored_path(item, scene.root, folder) for item in photographs(scene)}
     settings = {"net": net.name, "fingerprint": net.fingerprint}
-    sizes = {item.id: list(work_size(item)) for item in photographs(scene)}
-    done = {"settings": settings, "sizes": sizes}
+    inputs = {item.id: input_digest(item) for item in photographs(scene)}
+    done = {"settings": settings, "inputs": inputs}
     known = read_json(folder / SETTINGS)
-    same = known is not None and known.get("settings") == settings
-    old_sizes = known.get("sizes", {}) if same else {}
+    old_inputs = known.get("inputs", {}) if known and known.get("settings") == settings else {}
     todo = [
         item
         for item in photographs(scene)
-        if old_sizes.get(item.id) != sizes[item.id] or is_stale(item.path, jobs[item.id])
+        if old_inputs.get(item.id) != inputs[item.id] or not jobs[item.id].is_file()
     ]
     if todo or read_json(folder / MARKER) != done:
         (folder / MARKER).unlink(missing_ok=True)
@@ -241,9 +242,16 @@ def mirrored_path(item: View | Query, root: Path, folder: Path) -> Path:
     return folder / inside.with_suffix(".png")
 
 
-def is_stale(source: Path, target: Path) -> bool:
-    """True when the target is missing or older than its source."""
-    return not target.is_file() or target.stat().st_mtime < Path(source).stat().st_mtime
+def input_digest(item: View | Query) -> str:
+    """Digest of a photograph: its file, and the size and background it is read with."""
+    digest = hashlib.blake2b(
+        f"{work_size(item)} {item.white_background} {item.apply_exif}".encode(), digest_size=16
+    )
+    try:
+        digest.update(Path(item.path).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {item.path} ({error.strerror}); put it back") from error
+    return digest.hexdigest()
 
 
 def read_json(path: Path) -> dict | None:

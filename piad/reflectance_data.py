@@ -1,12 +1,15 @@
 """Training images for the reflectance net: view groups, synthetic light, painted albedo.
 
-A view group is one view under several lights: a folder with the images of equal size, any of
-PNG or JPEG, and optionally `mask.png` (the object, white). A lone photograph is a group of one.
+A view group is one view under several lights: a folder with the images of equal size (PNG or JPEG),
+and optionally `albedo.png` (linear; black behind the object) and `mask.png` (the object, white;
+without it the pixels whose albedo is not black). `index.json` beside the groups may name those to
+hold out, as `data/make/make_light_pairs.py` writes it. A lone photograph is a group of one.
 All random draws come from the generator passed in.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +23,23 @@ from gaussian_renderer.errors import UserError
 from piad.reflectance_net import linear_to_srgb, srgb_to_linear
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-MASK_NAME = "mask.png"
+MASK_NAME, ALBEDO_NAME = "mask.png", "albedo.png"
 # scikit-image's own photographs (others of its samples are microscopy or drawings).
 SAMPLE_PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left", "brick")
 
 
 @dataclass
 class Group:
-    """One view under K lights: images [K, 3, H, W] sRGB as uint8, mask [H, W] bool (the object)."""
+    """One view under K lights.
+
+    images: [K, 3, H, W] sRGB, uint8; mask: [H, W] bool, the object; albedo: [3, H, W] linear,
+    uint8, of computer graphics (a metal's is its tint), where it is known.
+    """
 
     name: str
     images: Tensor
     mask: Tensor
+    albedo: Tensor | None = None
 
 
 def read_rgb(path: Path, side: int) -> Tensor:
@@ -45,32 +53,57 @@ def read_rgb(path: Path, side: int) -> Tensor:
         return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
 
 
-def read_group(folder: Path, side: int = 400, name: str = "") -> Group:
-    """The view group in one folder."""
-    paths = sorted(
+def light_images(folder: Path) -> list[Path]:
+    """The images of a view group, by name."""
+    return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and path.name != MASK_NAME
+        if path.suffix.lower() in SUFFIXES
+        and path.name not in (MASK_NAME, ALBEDO_NAME)
+        and not path.name.startswith(".")
     )
-    images = [read_rgb(path, side) for path in paths]
+
+
+def read_group(folder: Path, side: int = 400, name: str = "") -> Group:
+    """The view group in one folder."""
+    images = [read_rgb(path, side) for path in light_images(folder)]
     if len({image.shape for image in images}) > 1:
         raise UserError(f"images of one view must have one size, but those in {folder} differ")
-    mask = torch.ones(images[0].shape[1:], dtype=torch.bool)
+    mask, albedo = torch.ones(images[0].shape[1:], dtype=torch.bool), None
+    if (folder / ALBEDO_NAME).is_file():
+        albedo = read_rgb(folder / ALBEDO_NAME, side)
+        mask = albedo.amax(0) > 0
     if (folder / MASK_NAME).is_file():
         mask = read_rgb(folder / MASK_NAME, side)[0] > 127
-    return Group(name or folder.name, torch.stack(images), mask)
+    return Group(name or folder.name, torch.stack(images), mask, albedo)
 
 
-def read_groups(root: Path, side: int = 400) -> list[Group]:
-    """All view groups below `root`: every folder that holds two images or more; by name."""
+def held_out_groups(root: Path) -> set[str]:
+    """Names of the groups that index.json marks as held out; none without that file."""
+    try:
+        index = json.loads((root / "index.json").read_text())
+        return {group["name"] for group in index["groups"] if group["held_out"]}
+    except FileNotFoundError:
+        return set()
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {root / 'index.json'}: {error!r}; make it again") from None
+
+
+def read_groups(root: Path, side: int = 400, held_out: bool = False) -> list[Group]:
+    """All view groups below `root` (folders with two images or more), by name.
+
+    Args:
+        held_out: those that index.json holds out from training instead of the others.
+    """
     if not root.is_dir():
         raise UserError(f"no folder of view groups at {root}; make one, or leave --groups out")
+    left_out = held_out_groups(root)
     groups = []
     for folder in sorted({path.parent for path in root.rglob("*") if path.suffix in SUFFIXES}):
-        names = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-        if sum(path.name != MASK_NAME for path in names) >= 2:
-            groups.append(read_group(folder, side, folder.relative_to(root).as_posix()))
-    if not groups:
+        name = folder.relative_to(root).as_posix()
+        if (name in left_out) == held_out and len(light_images(folder)) >= 2:
+            groups.append(read_group(folder, side, name))
+    if not groups and not held_out:
         raise UserError(f"no view group (a folder with two images or more) below {root}")
     return groups
 
@@ -177,23 +210,39 @@ def paint(image: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     return linear_to_srgb(painted), applied
 
 
-def random_crop(group: Group, side: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """A random square crop, turned and mirrored at random: images [K, 3, s, s] in 0..1, mask."""
+def random_crop(
+    group: Group, side: int, generator: Generator
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A square crop at a random place, scale, turn and mirroring.
+
+    Args:
+        side: of the result, px; the crop is enlarged by up to 1.7 and never reduced.
+    Returns:
+        Images [K, 3, side, side] in 0..1, mask [side, side], albedo [3, side, side] in 0..1.
+    """
     height, width = group.mask.shape
-    side = min(side, height, width)
+    cut = round(side / float(uniform(1.0, 1.7, generator, 1)))
+    cut = min(cut, height, width)
     best = None
     for _ in range(4):  # crops of bare background teach little
-        top = int(torch.randint(0, height - side + 1, (), generator=generator))
-        left = int(torch.randint(0, width - side + 1, (), generator=generator))
-        mask = group.mask[top : top + side, left : left + side]
+        top = int(torch.randint(0, height - cut + 1, (), generator=generator))
+        left = int(torch.randint(0, width - cut + 1, (), generator=generator))
+        mask = group.mask[top : top + cut, left : left + cut]
         if best is None or mask.sum() > best[2].sum():
             best = (top, left, mask)
         if mask.float().mean() > 0.3:
             break
     top, left, mask = best
-    images = group.images[..., top : top + side, left : left + side].float() / 255
-    turns = int(torch.randint(0, 4, (), generator=generator))
-    images, mask = torch.rot90(images, turns, (-2, -1)), torch.rot90(mask, turns, (-2, -1))
+    planes = [group.images.flatten(0, 1), mask[None].to(torch.uint8) * 255]
+    planes[0] = planes[0][:, top : top + cut, left : left + cut]
+    if group.albedo is not None:
+        planes.append(group.albedo[:, top : top + cut, left : left + cut])
+    stack = torch.cat(planes).float()[None] / 255
+    stack = torch.rot90(stack, int(torch.randint(0, 4, (), generator=generator)), (-2, -1))
     if torch.rand((), generator=generator) < 0.5:
-        images, mask = images.flip(-1), mask.flip(-1)
-    return images, mask
+        stack = stack.flip(-1)
+    stack = F.interpolate(stack, (side, side), mode="bilinear", align_corners=False)[0]
+    count = planes[0].shape[0]
+    images = stack[:count].unflatten(0, (-1, 3))
+    albedo = stack[count + 1 :] if group.albedo is not None else None
+    return images, stack[count] > 0.5, albedo

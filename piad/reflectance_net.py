@@ -128,13 +128,13 @@ class Retinex(nn.Module):
 
 
 class ConvBlock(nn.Sequential):
-    """Two 3x3 convolutions with replicated edges, each followed by a leaky ReLU."""
+    """Two 3x3 convolutions with replicated edges and no bias, each with a leaky ReLU."""
 
     def __init__(self, channels_in: int, channels: int):
         super().__init__(
-            nn.Conv2d(channels_in, channels, 3, padding=1, padding_mode="replicate"),
+            nn.Conv2d(channels_in, channels, 3, padding=1, padding_mode="replicate", bias=False),
             nn.LeakyReLU(0.1, inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate"),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate", bias=False),
             nn.LeakyReLU(0.1, inplace=True),
         )
 
@@ -144,8 +144,9 @@ class IlluminationNet(Retinex):
 
     The net sees only log(I / local mean), so a gain per channel (exposure, white balance) cancels
     before it, and it works on half-size images: the illumination is what it draws, the detail of
-    the reflectance comes from the image itself. Its last layer starts at zero: untrained, it is
-    the formula.
+    the reflectance comes from the image itself. No layer has a bias, so that a plain image stays
+    mid-grey whatever the weights, and a gamma curve acts on the illumination as on the image. The
+    last layer starts at zero: untrained, the net is the formula.
     """
 
     def __init__(
@@ -160,13 +161,12 @@ class IlluminationNet(Retinex):
             for channels_in, width in zip((3, *self.widths[:-1]), self.widths, strict=True)
         )
         self.lateral = nn.ModuleList(
-            nn.Conv2d(deep, shallow, 1)
+            nn.Conv2d(deep, shallow, 1, bias=False)
             for shallow, deep in zip(self.widths[:-1], self.widths[1:], strict=True)
         )
         self.up = nn.ModuleList(ConvBlock(width, width) for width in self.widths[:-1])
-        self.head = nn.Conv2d(self.widths[0], 3, 3, padding=1, padding_mode="replicate")
+        self.head = nn.Conv2d(self.widths[0], 3, 3, padding=1, padding_mode="replicate", bias=False)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
     def log_illumination(self, floored: Tensor, log_light: Tensor) -> Tensor:
         contrast = F.avg_pool2d(torch.log(floored) - log_light, 2)  # [B, 3, H/2, W/2]

@@ -1,13 +1,9 @@
 """Finding reflectance weights, and converting a scene: mirrored files, marker, resume."""
 
-import os
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 import piad.reflectance as reflectance
@@ -16,45 +12,14 @@ from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_image
 from piad.reflectance import ORIGINAL, ReflectanceConfig, ReflectanceNet, to_reflectance
 from piad.reflectance_net import DecompositionNet, IlluminationNet
+from piad.scenes import Query, Scene, View
 from piad.train_reflectance import save_net
-
-
-def read(path):
-    return torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1) / 255
-
-
-@dataclass
-class View:
-    id: str
-    path: Path
-    camera: Camera
-
-    def image(self):
-        return read(self.path)
-
-
-@dataclass
-class Query:
-    id: str
-    path: Path
-    intrinsics: Intrinsics
-    label: int = 0
-
-    def image(self):
-        return read(self.path)
-
-
-@dataclass
-class Scene:
-    root: Path
-    gallery: list = field(default_factory=list)
-    queries: list = field(default_factory=list)
 
 
 def make_scene(root):
     """Five gallery views of 40x32 and two queries of 40x32 and 24x32 px."""
     generator = torch.Generator().manual_seed(0)
-    scene = Scene(root)
+    scene = Scene("Thing", "MIP", [], [], None, root)
     for index in range(5):
         path = root / "train" / f"{index:03}.png"
         write_image(path, torch.rand(3, 32, 40, generator=generator))
@@ -64,7 +29,7 @@ def make_scene(root):
         path = root / "test" / kind / "000.jpg"
         write_image(path, torch.rand(3, 32, width, generator=generator))
         intrinsics = Intrinsics.from_fov_x(0.7, width, 32)
-        scene.queries.append(Query(f"{kind}/000", path, intrinsics, label))
+        scene.queries.append(Query(f"{kind}/000", kind, "000", path, label, None, intrinsics))
     return scene
 
 
@@ -220,10 +185,7 @@ def test_a_stopped_run_goes_on_and_a_finished_one_does_nothing(tmp_path):
 def test_a_changed_photograph_is_done_again_and_another_net_does_all(tmp_path):
     scene, folder = make_scene(tmp_path / "data"), tmp_path / "reflection"
     to_reflectance(scene, formula_net(), folder)
-    changed = scene.gallery[2].path
-    write_image(changed, torch.full((3, 32, 40), 0.4))
-    later = (folder / "train" / "002.png").stat().st_mtime + 10
-    os.utime(changed, (later, later))
+    write_image(scene.gallery[2].path, torch.full((3, 32, 40), 0.4))
     counting = CountingNet(formula_net())
     to_reflectance(scene, counting, folder)
     assert counting.count == 1
@@ -246,9 +208,17 @@ def test_a_photograph_from_elsewhere_is_kept_under_its_id(tmp_path):
     scene = make_scene(tmp_path / "data")
     stray = tmp_path / "photo.jpg"
     write_image(stray, torch.rand(3, 32, 40))
-    scene.queries[0].path = stray
+    scene.queries[0] = replace(scene.queries[0], path=stray)
     made = to_reflectance(scene, formula_net(), tmp_path / "reflection")
     assert made.queries[0].path == tmp_path / "reflection" / "good" / "000.png"
+
+
+def test_a_missing_photograph_is_named_before_anything_is_written(tmp_path):
+    scene, folder = make_scene(tmp_path / "data"), tmp_path / "reflection"
+    scene.queries[1].path.unlink()
+    with pytest.raises(UserError, match="cannot read .*stain/000.jpg"):
+        to_reflectance(scene, formula_net(), folder)
+    assert not folder.exists()
 
 
 def test_progress_sees_every_batch(tmp_path):
