@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_image, write_json
 from piad.reflectance_net import DecompositionNet, IlluminationNet, Photograph, Retinex
+from piad.stage import Stage
 
 if TYPE_CHECKING:
     from piad.scenes import Query, Scene, View
@@ -33,8 +34,7 @@ SHIPPED_WEIGHTS = MODEL_FOLDER / "reflectance.safetensors"
 ORIGINAL_WEIGHTS = MODEL_FOLDER / "init_low.pth"
 # Part of every fingerprint: raise it when the same weights give other images than before.
 VERSION = 1
-MARKER = "reflectance_done.json"
-SETTINGS = "reflectance_settings.json"
+INPUTS = "inputs.json"  # digests of the photographs that the images in the folder were made from
 
 # The original's choices (`--preset original`). "auto" takes init_low.pth when it is there.
 ORIGINAL: dict[str, object] = {"reflectance_net": "auto", "reflectance_padding": "original"}
@@ -193,27 +193,30 @@ def to_reflectance(
     """
     folder = Path(folder)
     jobs = {item.id: mirrored_path(item, scene.root, folder) for item in photographs(scene)}
-    settings = {"net": net.name, "fingerprint": net.fingerprint}
     inputs = {item.id: input_digest(item) for item in photographs(scene)}
-    done = {"settings": settings, "inputs": inputs}
-    known = read_json(folder / SETTINGS)
-    old_inputs = known.get("inputs", {}) if known and known.get("settings") == settings else {}
-    todo = [
-        item
-        for item in photographs(scene)
-        if old_inputs.get(item.id) != inputs[item.id] or not jobs[item.id].is_file()
-    ]
-    if todo or read_json(folder / MARKER) != done:
-        (folder / MARKER).unlink(missing_ok=True)
-        for item in todo:  # settings change before images do, so none of other settings may stay
+    depends = {"net": net.name, "fingerprint": net.fingerprint}
+    stage = Stage("reflectance", folder, depends, tuple(jobs.values()))
+
+    def still_to_do() -> list[View | Query]:
+        known = read_json(folder / INPUTS)
+        return [
+            item
+            for item in photographs(scene)
+            if known.get(item.id) != inputs[item.id] or not jobs[item.id].is_file()
+        ]
+
+    if not stage.is_done() or still_to_do():
+        stage.begin()
+        todo = still_to_do()
+        for item in todo:  # the digests change before the images do: none of the old may stay
             jobs[item.id].unlink(missing_ok=True)
-        write_json(folder / SETTINGS, done)
+        write_json(folder / INPUTS, {**read_json(folder / INPUTS), **inputs})
         net.to(device)
         for batch in progress(list(batches(todo, net.batch))):
             images = torch.stack([item.image() for item in batch]).to(device)
             for item, reflectance in zip(batch, net(images), strict=True):
                 write_image(jobs[item.id], reflectance)
-        write_json(folder / MARKER, done)
+        stage.finish(images=len(jobs))
     return replace(
         scene,
         gallery=[replace(view, path=jobs[view.id]) for view in scene.gallery],
@@ -254,13 +257,13 @@ def input_digest(item: View | Query) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path) -> dict | None:
-    """A JSON object, or None when the file is missing or damaged."""
+def read_json(path: Path) -> dict:
+    """A JSON object; empty when the file is missing or damaged."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def batches(items: list, size: int) -> Iterator[list]:

@@ -1,5 +1,6 @@
 """Finding reflectance weights, and converting a scene: mirrored files, marker, resume."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -138,6 +139,10 @@ def formula_net(batch=2):
     return ReflectanceNet.load(cfg)
 
 
+def is_done(folder):
+    return json.loads((folder / "stage.json").read_text())["done"]
+
+
 def test_scene_is_mirrored_with_ids_cameras_and_labels_kept(tmp_path):
     scene, folder = make_scene(tmp_path / "data"), tmp_path / "reflection" / "MIP" / "Thing"
     net = formula_net()
@@ -152,7 +157,7 @@ def test_scene_is_mirrored_with_ids_cameras_and_labels_kept(tmp_path):
     ):
         expected = net(before.image()[None])[0]
         assert (after.image() - expected).abs().max() <= 0.5 / 255 + 1e-5
-    assert (folder / reflectance.MARKER).is_file()
+    assert is_done(folder)
 
 
 class CountingNet(ReflectanceNet):
@@ -173,7 +178,7 @@ def test_a_stopped_run_goes_on_and_a_finished_one_does_nothing(tmp_path):
     scene, folder = make_scene(tmp_path / "data"), tmp_path / "reflection"
     with pytest.raises(KeyboardInterrupt):
         to_reflectance(scene, CountingNet(formula_net(), stop_after=4), folder)
-    assert not (folder / reflectance.MARKER).exists()
+    assert not is_done(folder)
     rest = CountingNet(formula_net())
     to_reflectance(scene, rest, folder)
     assert rest.count == 3
@@ -195,10 +200,10 @@ def test_a_changed_photograph_is_done_again_and_another_net_does_all(tmp_path):
     assert torch.equal(made.gallery[0].image(), scene.gallery[0].image())
 
 
-def test_damaged_settings_count_as_none(tmp_path):
+def test_damaged_digests_count_as_none(tmp_path):
     scene, folder = make_scene(tmp_path / "data"), tmp_path / "reflection"
     to_reflectance(scene, formula_net(), folder)
-    (folder / reflectance.SETTINGS).write_text("[1, 2")
+    (folder / reflectance.INPUTS).write_text("[1, 2")
     counting = CountingNet(formula_net())
     to_reflectance(scene, counting, folder)
     assert counting.count == 7
