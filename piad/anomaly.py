@@ -50,7 +50,9 @@ class DetectConfig:
     detect_branches: str = _option(
         "both", "images compared: colour, reflectance, or both, which are multiplied", BRANCHES
     )
-    detect_layers: str = _option("0,1,2,3", "feature layers compared, from fine to coarse")
+    detect_layers: str = _option(
+        "1,2,3", "feature layers compared, from fine (0, stride 2) to coarse (3, stride 16)"
+    )
     detect_shift: int = _option(
         1, "feature cells by which fine layers may be shifted before they differ; 0: none"
     )
