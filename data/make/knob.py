@@ -167,7 +167,7 @@ def _printed(points, glaze, erased):
     prints.append((np.abs(z + 0.02) < 0.014, COBALT))
     for k, ink in enumerate(PETALS):
         turn = (azimuth - 2 * np.pi * k / len(PETALS) + np.pi) % (2 * np.pi) - np.pi
-        width = 0.115 * np.sin(np.pi * np.clip((radius - 0.15) / 0.47, 0, 1)) ** 0.8
+        width = 0.115 * np.sin(np.pi * np.clip((radius - 0.15) / 0.47, 0, 1)).clip(0) ** 0.8
         vein = np.abs(turn) * radius < 0.012
         prints.append((top & (np.abs(turn) * radius < width) & ~vein, ink))
     for k in range(NUM_DOTS):
