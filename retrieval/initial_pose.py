@@ -54,7 +54,7 @@ class PoseInitialiser:
             cameras: of the gallery, one size.
             images, reflectance: the photographs and their reflectance, [3, H, W] each.
             gaussians: the object's model: six channels (colour, then reflectance) or three
-                (reflectance). Not needed (None) for the paper's way.
+                (colour; reflectance is not used then). Not needed (None) for the paper's way.
             cache_dir: folder for gallery features; None keeps them in memory only.
         """
         if not cameras or not len(cameras) == len(images) == len(reflectance):
@@ -86,7 +86,8 @@ class PoseInitialiser:
         self.gaussians = gaussians.detach().to(self.device)
         self.centre = object_centre(self.cameras)
         self.depths: dict[int, tuple[Tensor, Tensor]] = {}
-        self._fill_shortlist(reflectances, content)
+        self.has_reflectance = gaussians.num_channels == 6
+        self._fill_shortlist(reflectances if self.has_reflectance else photographs, content)
 
     def _load_matcher(self) -> None:
         try:
@@ -111,7 +112,7 @@ class PoseInitialiser:
         kept = cached_features(path, f"{self.matcher.signature} {content}", encode)
         return [{name: tensor.to(self.device) for name, tensor in one.items()} for one in kept]
 
-    def _fill_shortlist(self, reflectances: Tensor, content: str) -> None:
+    def _fill_shortlist(self, gallery: Tensor, content: str) -> None:
         cfg = self.cfg
         net = FeatureNet.load(
             cfg.start_features, cfg.start_feature_weights or None, device=self.device
@@ -122,7 +123,7 @@ class PoseInitialiser:
         small = fitted(self.intrinsics, DESCRIBE_PX)
 
         def describe() -> list[Features]:
-            photographs = self.shortlist.describe(reflectances)
+            photographs = self.shortlist.describe(gallery)
             with torch.no_grad():
                 drawn = [
                     self._draw(camera.resized(small.width, small.height)) for camera in between
@@ -144,7 +145,7 @@ class PoseInitialiser:
         self.shortlist.fill(self.views, [one["map"].to(self.device).float() for one in kept])
 
     def _draw(self, camera: Camera) -> Tensor:
-        """Reflectance [3, H, W], 0..1, of the model (its last three channels)."""
+        """What the shortlist sees: the model's reflectance, or else colour, [3, H, W], 0..1."""
         return render(self.gaussians, camera).image[-3:].clamp(0, 1)
 
     def locate(self, image: Tensor, reflectance: Tensor, intrinsics: Intrinsics) -> StartPose:
@@ -159,12 +160,13 @@ class PoseInitialiser:
             return original_start_pose(
                 image, self.matcher, self.cameras, self.small_gallery.to(image), self.gallery
             )
-        order = self._ranked_views(reflectance, intrinsics)
+        seen = reflectance if self.has_reflectance else image
+        order = self._ranked_views(seen, intrinsics)
         found = self._from_shortlist(order)
         if self.cfg.match_views > 0:
             found += self._from_matches(order, image, intrinsics)
         small = fitted(intrinsics, self.cfg.start_compare_px)
-        query = torch.cat([image, reflectance]) if self.gaussians.num_channels == 6 else reflectance
+        query = torch.cat([image, reflectance]) if self.has_reflectance else image
         query = F.interpolate(query[None], (small.height, small.width), mode="area")[0]
         camera = Camera(small, self.cameras[0].world_to_camera)
         found = self._best_aligned(found, query, camera)
@@ -173,9 +175,9 @@ class PoseInitialiser:
         return self._decide(found)
 
     @torch.no_grad()
-    def _ranked_views(self, reflectance: Tensor, intrinsics: Intrinsics) -> list[tuple[int, int]]:
+    def _ranked_views(self, seen: Tensor, intrinsics: Intrinsics) -> list[tuple[int, int]]:
         """(rotation, view) pairs, most similar first."""
-        table = self.shortlist.similarities(reflectance, intrinsics)
+        table = self.shortlist.similarities(seen, intrinsics)
         order = table.flatten().argsort(descending=True).tolist()
         return [divmod(index, table.shape[1]) for index in order]
 
@@ -270,7 +272,6 @@ class PoseInitialiser:
         best = found[0]
         view = Camera(intrinsics, best.world_to_camera)
         drawn = render(self.gaussians, view)
-        # three channels are of reflectance: the matcher then sees what there is
         features = self.matcher.encode(torch.stack([image, drawn.image[:3].clamp(0, 1)]))
         matches = self.matcher.match(*features)
         result = pose_from_matches(matches, view, drawn.depth, drawn.alpha, intrinsics)
