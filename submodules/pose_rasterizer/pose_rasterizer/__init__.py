@@ -7,6 +7,13 @@ out.image, out.alpha, out.depth, out.radii
 """
 
 from pose_rasterizer.errors import BuildError
+from pose_rasterizer.normal_equations import NormalEquations, pose_normal_equations
 from pose_rasterizer.ops import Rasterization, rasterize
 
-__all__ = ["BuildError", "Rasterization", "rasterize"]
+__all__ = [
+    "BuildError",
+    "NormalEquations",
+    "Rasterization",
+    "pose_normal_equations",
+    "rasterize",
+]

@@ -1,0 +1,120 @@
+"""Normal equations of a camera pose and the light, in one pass over the Gaussians (ours)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pose_rasterizer import normal_native, normal_reference
+from pose_rasterizer.cpu import Settings
+from pose_rasterizer.ops import (
+    _batched,
+    _check_degree,
+    _check_gaussians,
+    _check_same,
+    _check_size,
+    _choose,
+)
+
+
+class NormalEquations(NamedTuple):
+    """What `pose_normal_equations` returns; P = 6 + 2 C: twist (rho, phi), gains, offsets.
+
+    cost: [B]. H: [B, P, P] = J^T W J. g: [B, P] = J^T W r, the cost's gradient. image: [B, C, H, W]
+    over black. alpha: [B, 1, H, W]. The compiled back ends return cost, H and g in float64.
+    """
+
+    cost: Tensor
+    H: Tensor
+    g: Tensor
+    image: Tensor
+    alpha: Tensor
+
+
+@torch.no_grad()
+def pose_normal_equations(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    *,
+    sh: Tensor | None = None,
+    colours: Tensor | None = None,
+    viewmat: Tensor,
+    intrinsics: Tensor,
+    size: tuple[int, int],
+    target: Tensor,
+    weight: Tensor,
+    gain: Tensor,
+    offset: Tensor,
+    backdrop: Tensor,
+    robust_scale: Tensor | float = 0.0,
+    silhouette_target: Tensor | None = None,
+    silhouette_weight: Tensor | None = None,
+    sh_degree: int | None = None,
+    near: float = 0.01,
+    direction_term: bool = True,
+    backend: str | None = None,
+) -> NormalEquations:
+    """Cost, J^T W J and J^T W r of rendered minus target over pose and light.
+
+    With F the colours over black and A alpha, the image is
+    m_c = gain_c F_c + offset_c A + (1 - A) backdrop_c, and the cost
+    sum weight rho(m - target) + sum silhouette_weight (A - silhouette_target)^2 / 2, with
+    rho(r) = r^2 / 2 / (1 + r^2 / s^2) (Geman and McClure). W is weight rho'(r) / r, so g is the
+    cost's exact gradient and H its Gauss-Newton matrix. The pose steps as exp(twist) @ viewmat.
+
+    Args:
+        means .. colours, intrinsics, size, sh_degree, near: as in `rasterize`.
+        viewmat: [B, 4, 4] world_to_camera, OpenCV axes.
+        target, weight: [B, C, H, W], weight >= 0.
+        gain, offset, backdrop: [B, C] (or [C] for all).
+        robust_scale: s, [C] or a number, image units; 0 = least squares.
+        silhouette_target, silhouette_weight: [B, 1, H, W], both or neither.
+        direction_term: whether SH colours depend on the camera's position (exact), or are held.
+        backend: as in `rasterize`.
+    """
+    channels, coeffs = _check_gaussians(means, quats, scales, opacities, sh, colours)
+    size = _check_size(size)
+    settings = Settings(size, coeffs, _check_degree(sh_degree, coeffs), float(near))
+    batch = viewmat.shape[0]
+    viewmats = _batched("viewmat", viewmat, (4, 4), batch, "[B, 4, 4]")
+    if viewmat.dim() != 3:
+        raise ValueError(f"viewmat must have shape [B, 4, 4], found {list(viewmat.shape)}")
+    intrinsics = _batched("intrinsics", intrinsics, (3, 3), batch, "[3, 3]")
+    if (silhouette_target is None) != (silhouette_weight is None):
+        raise ValueError("give silhouette_target and silhouette_weight together, or neither")
+    images = {"target": target, "weight": weight}
+    light = {"gain": gain, "offset": offset, "backdrop": backdrop}
+    shapes = {"silhouette_target": silhouette_target, "silhouette_weight": silhouette_weight}
+    named = {"quats": quats, "scales": scales, "opacities": opacities, "sh": sh, "colours": colours}
+    named |= {"viewmat": viewmat, "intrinsics": intrinsics} | images | light | shapes
+    _check_same(means, named)
+    for name, value in images.items():
+        images[name] = _batched(name, value, (channels, *size), batch, f"[{channels}, H, W]")
+    for name, value in light.items():
+        light[name] = _batched(name, value, (channels,), batch, f"[{channels}]")
+    for name, value in shapes.items():
+        if value is not None:
+            shapes[name] = _batched(name, value, (1, *size), batch, "[1, H, W]")
+    scale = torch.as_tensor(robust_scale, dtype=means.dtype, device=means.device)
+    scale = _batched("robust_scale", scale.expand(channels), (channels,), 1, f"[{channels}]")[0]
+
+    features = sh if sh is not None else colours
+    residuals = [*images.values(), *light.values(), scale, *shapes.values()]
+    gaussians = [means, quats, scales, opacities, features]
+    gaussians, residuals = (
+        [None if t is None else t.contiguous() for t in group] for group in (gaussians, residuals)
+    )
+    native = _choose(backend, means) is not None
+    module = normal_native if native else normal_reference
+    return NormalEquations(
+        *module.normal_equations(
+            gaussians,
+            viewmats.contiguous(),
+            intrinsics.contiguous(),
+            residuals,
+            settings,
+            direction_term,
+        )
+    )

@@ -1,0 +1,156 @@
+"""Normal equations of pose and light: the compiled back end, the reference, the backward pass."""
+
+import pytest
+import torch
+from pose_rasterizer import pose_normal_equations, rasterize
+from pose_rasterizer.normal_reference import twist_generators
+
+GAUSSIANS = ("means", "quats", "scales", "opacities")
+
+
+@pytest.fixture
+def problem(make_scene):
+    """problem(channels, degree, ...) -> keyword arguments of pose_normal_equations, float64."""
+
+    def make(channels=3, degree=2, *, robust=0.2, silhouette=True, light=True, n=24,
+             size=(19, 21), batch=2):  # fmt: skip
+        scene = make_scene(n, size, channels, degree)
+        g = torch.Generator().manual_seed(5)
+
+        def rand(*shape):
+            return torch.rand(*shape, generator=g, dtype=torch.float64).float().double()
+
+        viewmat = scene["viewmat"].repeat(batch, 1, 1)
+        viewmat[:, 0, 3] += 0.0625 * torch.arange(batch)
+        out = {name: scene[name] for name in GAUSSIANS}
+        out |= {
+            "sh" if degree is not None else "colours": scene["features"],
+            "viewmat": viewmat,
+            "intrinsics": scene["intrinsics"],
+            "size": size,
+            "target": rand(batch, channels, *size),
+            "weight": rand(batch, channels, *size),
+            "gain": 0.5 + rand(batch, channels) if light else torch.ones(batch, channels).double(),
+            "offset": 0.2 * rand(batch, channels) * light,
+            "backdrop": rand(batch, channels),
+            "robust_scale": torch.full((channels,), robust, dtype=torch.float64),
+        }
+        if silhouette:
+            out["silhouette_target"] = rand(batch, 1, *size).round()
+            out["silhouette_weight"] = rand(batch, 1, *size)
+        return out
+
+    return make
+
+
+def solve(problem, dtype=torch.float64, **options):
+    """pose_normal_equations with positional Gaussians, in `dtype`."""
+    problem = {k: v.to(dtype) if torch.is_tensor(v) else v for k, v in problem.items()}
+    gaussians = [problem.pop(name) for name in GAUSSIANS]
+    return pose_normal_equations(*gaussians, **problem, **options)
+
+
+@pytest.mark.parametrize(
+    ("channels", "degree", "options"),
+    [
+        (1, None, {"robust": 0.0, "silhouette": False, "light": False}),
+        (3, 2, {}),
+        (6, 3, {"silhouette": False}),
+        (5, 1, {"light": False, "size": (8, 17)}),
+    ],
+)
+def test_compiled_system_equals_forward_mode_reference(
+    problem, relative, channels, degree, options
+):
+    made = problem(channels, degree, **options)
+    reference, compiled = solve(made), solve(made, torch.float32, backend="cpu")
+    # worst seen 2e-6
+    for name in ("cost", "H", "g", "image", "alpha"):
+        assert relative(getattr(compiled, name), getattr(reference, name)) < 1e-5, name
+    pose = (slice(None), slice(0, 6))
+    assert relative(compiled.g[pose], reference.g[pose]) < 1e-5
+    assert torch.equal(compiled.H, compiled.H.transpose(1, 2))
+
+
+def test_held_colours_drop_the_direction_term(problem, relative):
+    made = problem()
+    exact, held = solve(made), solve(made, direction_term=False)
+    compiled = solve(made, torch.float32, backend="cpu", direction_term=False)
+    assert relative(held.g, exact.g) > 1e-4
+    assert relative(compiled.g, held.g) < 1e-5
+    assert relative(compiled.H, held.H) < 1e-5
+
+
+def test_twist_gradient_equals_the_backward_pass(problem, relative):
+    made = problem(channels=6, degree=3, robust=0.0, silhouette=False, n=400, size=(48, 56))
+    system = solve(made, torch.float32, backend="cpu")
+    made = {k: v.float() if torch.is_tensor(v) else v for k, v in made.items()}
+    viewmat = made["viewmat"].requires_grad_()
+    out = rasterize(
+        *(made[k] for k in GAUSSIANS), sh=made["sh"], viewmat=viewmat,
+        intrinsics=made["intrinsics"], size=made["size"], backend="cpu",
+    )  # fmt: skip
+    gain, offset, backdrop = (made[k][..., None, None] for k in ("gain", "offset", "backdrop"))
+    image = gain * out.image + offset * out.alpha + (1 - out.alpha) * backdrop
+    cost = 0.5 * (made["weight"] * (image - made["target"]) ** 2).sum((1, 2, 3))
+    cost.sum().backward()
+    generators = twist_generators(viewmat.detach())
+    twist = torch.einsum("bij,kil,blj->bk", viewmat.grad, generators, viewmat.detach())
+    assert relative(system.g[:, :6], twist) < 1e-4  # worst seen 2e-6
+    assert relative(system.cost, cost) < 1e-5
+
+
+def test_gradient_is_the_slope_of_the_robust_cost(problem):
+    made = problem(n=8)
+    system = solve(made)
+    step = 1e-5
+    for index, name in ((6, "gain"), (10, "offset")):
+        channel = (index - 6) % 3
+        costs = []
+        for sign in (1, -1):
+            moved = {k: v.clone() if torch.is_tensor(v) else v for k, v in made.items()}
+            moved[name][:, channel] += sign * step
+            costs.append(solve(moved, backend="reference").cost)
+        slope = (costs[0] - costs[1]) / (2 * step)
+        assert torch.allclose(slope, system.g[:, index], rtol=1e-5)
+
+
+def test_two_runs_and_any_thread_count_are_equal_bit_for_bit(problem):
+    made = problem(channels=6, degree=3, n=300, size=(70, 90))
+    threads = torch.get_num_threads()
+    try:
+        systems = []
+        for count in (1, 3, 3):
+            torch.set_num_threads(count)
+            systems.append(solve(made, torch.float32, backend="cpu"))
+    finally:
+        torch.set_num_threads(threads)
+    for other in systems[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(systems[0], other, strict=True))
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_empty_scene_has_the_backdrops_cost_and_no_slope(problem, n):
+    made = problem(n=n)
+    made["means"][:] = 100.0  # far outside the image
+    system = solve(made, torch.float32, backend="cpu")
+    assert float(system.H.abs().max()) == 0 and float(system.g.abs().max()) == 0
+    assert float(system.alpha.max()) == 0
+    square = (made["backdrop"][..., None, None] - made["target"]) ** 2
+    cost = 0.5 * (made["weight"] * square / (1 + square / 0.2**2)).sum((1, 2, 3))
+    shape = 0.5 * (made["silhouette_weight"] * made["silhouette_target"] ** 2).sum((1, 2, 3))
+    assert torch.allclose(system.cost, cost + shape, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"target": torch.zeros(2, 3, 4, 4)}, "target must have shape"),
+        ({"silhouette_weight": None}, "together"),
+        ({"viewmat": torch.eye(4)}, r"viewmat must have shape \[B, 4, 4\]"),
+        ({"gain": torch.ones(2, 4)}, "gain must have shape"),
+    ],
+)
+def test_wrong_shapes_are_named(problem, change, text):
+    with pytest.raises(ValueError, match=text):
+        solve(problem() | change, torch.float32)
