@@ -20,7 +20,12 @@ struct alignas(64) Splat {
     double qxx, qxy, qyy;    // conic, px^-2
     float log2_opacity;
     float z;
-    int32_t tile_y0, tile_y1;  // rows of tiles that its box touches
+};
+
+// The rows of tiles that a Gaussian's box touches, and where their spans begin.
+struct TileRows {
+    uint32_t first_span;
+    uint16_t y, count;
 };
 
 struct Entry {
@@ -50,8 +55,8 @@ struct Frame {
     std::vector<uint8_t> filled;       // [slot] 0: the tile was full before, no record
     // Scratch; kept so that the next frame needn't fault its pages in again
     std::vector<uint64_t> keys, keys_other;  // visible Gaussians, front to back
-    std::vector<uint64_t> span_begin;        // [N]
-    std::vector<Span> spans;
+    std::vector<TileRows> tile_rows;         // [N]
+    std::vector<Span> spans;                 // of each Gaussian, row by row
     std::vector<uint32_t> histogram;
 
     int record_size() const { return 7 + num_channels; }

@@ -15,6 +15,7 @@ namespace pose_rasterizer {
 namespace {
 
 constexpr int64_t kGaussiansPerBlock = 256;
+constexpr uint64_t kMaxEntries = 0x7fffffff;
 constexpr int kMaxParts = 16;  // parts of the depth order that count and fill side by side
 
 constexpr double kLog255 = 5.541263545158426;
@@ -23,7 +24,8 @@ static inline int tile_of(double px, int tiles) {
     return static_cast<int>(clamp(std::floor(px / kTile), 0.0, double(tiles - 1)));
 }
 
-// Projects Gaussian i. False where it can't be seen; otherwise fills its splat and radius.
+// Projects Gaussian i. False where it can't be seen; otherwise fills its splat, tile
+// rows and radius.
 bool project(const PoseScene& scene, Frame& frame, int64_t i, int32_t& radius) {
     const CameraModel<double>& camera = frame.camera;
     const float* m = scene.means + 3 * i;
@@ -47,9 +49,10 @@ bool project(const PoseScene& scene, Frame& frame, int64_t i, int32_t& radius) {
         return false;
     frame.splats[i] = {mean.x, mean.y, conic.xx, conic.xy, conic.yy,
                        static_cast<float>((0.5 * extent2 - kLog255) * kLog2E),
-                       static_cast<float>(t.z),
-                       tile_of(mean.y - half_y - 0.5, frame.tiles_y),
-                       tile_of(mean.y + half_y - 0.5, frame.tiles_y)};
+                       static_cast<float>(t.z)};
+    const int first = tile_of(mean.y - half_y - 0.5, frame.tiles_y);
+    const int last = tile_of(mean.y + half_y - 0.5, frame.tiles_y);
+    frame.tile_rows[i] = {0, static_cast<uint16_t>(first), static_cast<uint16_t>(last - first + 1)};
     radius = static_cast<int32_t>(std::ceil(std::min(long_half_axis(cov, extent2), 1e9)));
     return true;
 }
@@ -123,23 +126,55 @@ Span tile_row_span(const Frame& frame, const Splat& s, const Footprint<double>& 
             static_cast<uint16_t>(tile_of(last, frame.tiles_x))};
 }
 
-// Fills the Gaussian's spans; returns how many tiles it reaches and counts them.
-uint32_t count_tiles(Frame& frame, int64_t i, uint32_t* count) {
+// Fills the Gaussian's spans; returns how many tiles it reaches.
+uint32_t fill_spans(Frame& frame, int64_t i) {
     const Splat& s = frame.splats[i];
+    const TileRows rows = frame.tile_rows[i];
     const double extent2 = 2 * kLog255 + 2 * s.log2_opacity / kLog2E + 1e-4;
     const double inv_det = 1.0 / (s.qxx * s.qyy - s.qxy * s.qxy);
     const Footprint<double> foot = make_footprint(
         Sym2<double>{s.qyy * inv_det, -s.qxy * inv_det, s.qxx * inv_det}, extent2);
-    Span* spans = frame.spans.data() + frame.span_begin[i];
     uint32_t total = 0;
-    for (int ty = s.tile_y0; ty <= s.tile_y1; ++ty) {
-        const Span span = tile_row_span(frame, s, foot, extent2, ty);
-        *spans++ = span;
-        uint32_t* row = count + int64_t(ty) * frame.tiles_x;
-        for (int tx = span.first; tx <= span.last; ++tx) ++row[tx];
+    for (int r = 0; r < rows.count; ++r) {
+        const Span span = tile_row_span(frame, s, foot, extent2, rows.y + r);
+        frame.spans[rows.first_span + r] = span;
         total += span.last >= span.first ? span.last - span.first + 1 : 0;
     }
     return total;
+}
+
+// Makes room for all spans and fills them. False: too many.
+bool fill_all_spans(Frame& frame, const int32_t* radii) {
+    uint64_t num_spans = 0;
+    for (int64_t i = 0; i < frame.num_gaussians; ++i) {
+        if (radii[i] == 0) continue;
+        frame.tile_rows[i].first_span = static_cast<uint32_t>(num_spans);
+        num_spans += frame.tile_rows[i].count;
+    }
+    if (num_spans > kMaxEntries) return false;
+    frame.spans.resize(num_spans);
+    frame.slot_begin.resize(frame.num_gaussians + 1);
+    frame.slot_begin[frame.num_gaussians] = 0;
+    parallel_ranges(frame.num_threads, frame.num_gaussians, kGaussiansPerBlock,
+                    [&](int64_t begin, int64_t end, int64_t) {
+        for (int64_t i = begin; i < end; ++i)
+            frame.slot_begin[i] = radii[i] != 0 ? fill_spans(frame, i) : 0;
+    });
+    return true;
+}
+
+// Calls visit(gaussian, tile) for the tiles of the Gaussians begin..end in depth order.
+template <class Visit>
+void for_each_tile(const Frame& frame, int64_t begin, int64_t end, const Visit& visit) {
+    for (int64_t k = begin; k < end; ++k) {
+        const uint32_t i = static_cast<uint32_t>(frame.keys[k]);
+        const TileRows rows = frame.tile_rows[i];
+        const Span* span = frame.spans.data() + rows.first_span;
+        for (int r = 0; r < rows.count; ++r, ++span) {
+            const int64_t row = int64_t(rows.y + r) * frame.tiles_x;
+            for (int tx = span->first; tx <= span->last; ++tx) visit(i, row + tx);
+        }
+    }
 }
 
 // Turns counts into places: slots per Gaussian, entries per tile and part. Returns the total.
@@ -173,38 +208,22 @@ bool bin(Frame& frame) {
     const int64_t wanted = std::max(1, std::min(frame.num_threads, kMaxParts));
     const int64_t size = std::max<int64_t>((n + wanted - 1) / wanted, 1);
     const int64_t parts = (n + size - 1) / size;
-    uint64_t num_spans = 0;
-    frame.span_begin.resize(frame.num_gaussians);
-    for (uint64_t key : frame.keys) {
-        const uint32_t i = static_cast<uint32_t>(key);
-        frame.span_begin[i] = num_spans;
-        num_spans += frame.splats[i].tile_y1 - frame.splats[i].tile_y0 + 1;
-    }
-    frame.spans.resize(num_spans);
     frame.histogram.assign(size_t(parts * tiles), 0);
-    frame.slot_begin.assign(frame.num_gaussians + 1, 0);
     parallel_ranges(frame.num_threads, n, size, [&](int64_t begin, int64_t end, int64_t part) {
-        for (int64_t k = begin; k < end; ++k) {
-            const uint32_t i = static_cast<uint32_t>(frame.keys[k]);
-            frame.slot_begin[i] = count_tiles(frame, i, frame.histogram.data() + part * tiles);
-        }
+        uint32_t* count = frame.histogram.data() + part * tiles;
+        for_each_tile(frame, begin, end, [&](uint32_t, int64_t tile) { ++count[tile]; });
     });
     const uint64_t total = place_tiles(frame, parts);
-    if (total > 0x7fffffffu) return false;
+    if (total > kMaxEntries) return false;
     frame.entries.resize(total);
     parallel_ranges(frame.num_threads, n, size, [&](int64_t begin, int64_t end, int64_t part) {
         uint32_t* place = frame.histogram.data() + part * tiles;
-        for (int64_t k = begin; k < end; ++k) {
-            const uint32_t i = static_cast<uint32_t>(frame.keys[k]);
-            uint32_t slot = frame.slot_begin[i];
-            const Span* span = frame.spans.data() + frame.span_begin[i];
-            const Splat& s = frame.splats[i];
-            for (int ty = s.tile_y0; ty <= s.tile_y1; ++ty, ++span) {
-                uint32_t* row = place + int64_t(ty) * frame.tiles_x;
-                for (int tx = span->first; tx <= span->last; ++tx)
-                    frame.entries[row[tx]++] = {i, slot++};
-            }
-        }
+        uint32_t last = ~0u, slot = 0;
+        for_each_tile(frame, begin, end, [&](uint32_t i, int64_t tile) {
+            if (i != last) slot = frame.slot_begin[i];
+            last = i;
+            frame.entries[place[tile]++] = {i, slot++};
+        });
     });
     return true;
 }
@@ -220,6 +239,7 @@ bool build_frame(const PoseScene& scene, Frame& frame, int32_t* radii) {
     frame.num_channels = scene.num_channels;
     frame.num_gaussians = scene.num_gaussians;
     frame.splats.resize(scene.num_gaussians);
+    frame.tile_rows.resize(scene.num_gaussians);
     frame.colours.resize(scene.num_gaussians * scene.num_channels);
     with_channels(scene.num_channels, [&](auto channels) {
         parallel_ranges(frame.num_threads, scene.num_gaussians, kGaussiansPerBlock,
@@ -233,6 +253,7 @@ bool build_frame(const PoseScene& scene, Frame& frame, int32_t* radii) {
             }
         });
     });
+    if (!fill_all_spans(frame, radii)) return false;
     sort_visible(frame, radii);
     return bin(frame);
 }
