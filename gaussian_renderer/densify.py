@@ -26,6 +26,9 @@ class DensityControl:
     """Statistics of the view-space gradients and what follows from them."""
 
     def __init__(self, num_gaussians: int, device: torch.device | str) -> None:
+        self._start_counting(num_gaussians, device)
+
+    def _start_counting(self, num_gaussians: int, device: torch.device | str) -> None:
         self.gradient = torch.zeros(num_gaussians, device=device)
         self.count = torch.zeros(num_gaussians, device=device)
 
@@ -79,7 +82,7 @@ class DensityControl:
         extra = {k: torch.cat([p[k] for p in parts]) for k in rows}
         optimiser.replace_rows(~split, extra)
         prune(optimiser, extent, prune_opacity)
-        self.__init__(optimiser.num_gaussians, self.gradient.device)
+        self._start_counting(optimiser.num_gaussians, self.gradient.device)
 
 
 def _halves(rows: dict[str, Tensor], split: Tensor, generator: torch.Generator) -> dict:
