@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from piad.models import load_models, models_fingerprint
-
 from piad.cli import choose_device, progress, run_script
 from piad.comparison import Comparer, compare_all, pair_by_id
 from piad.config import TestConfig
 from piad.evaluation import evaluate, query_lights
 from piad.features import load_features
+from piad.models import load_models, models_fingerprint
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.report import table, write_report
 from piad.run_folder import RunFolder

@@ -51,7 +51,7 @@ class Part:
     scripts: tuple[str, ...]
 
 
-ALL_PARTS = (
+PARTS = (
     Part("data", "piad.scenes", "DataConfig", ("pose", "test")),
     Part("reflectance", "piad.reflectance", "ReflectanceConfig", ("pose", "test")),
     Part("fit", "gaussian_renderer.fit", "FitConfig", ("pose",)),
@@ -62,27 +62,13 @@ ALL_PARTS = (
 )
 
 
-def _is_merged(part: Part) -> bool:  # TEMPORARY
-    try:
-        return hasattr(importlib.import_module(part.module), part.class_name)
-    except ModuleNotFoundError as error:
-        if error.name != part.module:
-            raise
-        return False
-
-
-PARTS = tuple(part for part in ALL_PARTS if _is_merged(part))  # TEMPORARY
-
-
 def _option(default: Any, text: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": text, **metadata})
 
 
 def _defaults_of(name: str) -> Any:
     """A field that holds a part's defaults; the part is imported when they are first needed."""
-    return field(
-        default_factory=lambda: next((part_class(p)() for p in PARTS if p.name == name), None)
-    )
+    return field(default_factory=lambda: next(part_class(p) for p in PARTS if p.name == name)())
 
 
 @dataclass
