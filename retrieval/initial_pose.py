@@ -148,12 +148,19 @@ class PoseInitialiser:
         """What the shortlist sees: the model's reflectance, or else colour, [3, H, W], 0..1."""
         return render(self.gaussians, camera).image[-3:].clamp(0, 1)
 
-    def locate(self, image: Tensor, reflectance: Tensor, intrinsics: Intrinsics) -> StartPose:
+    def locate(
+        self,
+        image: Tensor,
+        reflectance: Tensor,
+        intrinsics: Intrinsics,
+        silhouette: Tensor | None = None,
+    ) -> StartPose:
         """Start pose of one query.
 
         Args:
             image, reflectance: [3, H, W], 0..1, at the size of `intrinsics`.
             intrinsics: the query's own; they may differ from the gallery's.
+            silhouette: [1, H, W], 1 on the object and 0 on the backdrop, where that is plain.
         """
         image, reflectance = image.to(self.device), reflectance.to(self.device)
         if self.cfg.initial_pose == "original":
@@ -167,6 +174,8 @@ class PoseInitialiser:
             found += self._from_matches(order, image, intrinsics)
         small = fitted(intrinsics, self.cfg.start_compare_px)
         query = torch.cat([image, reflectance]) if self.has_reflectance else image
+        if silhouette is not None:
+            query = torch.cat([query, silhouette.to(query)])
         query = F.interpolate(query[None], (small.height, small.width), mode="area")[0]
         camera = Camera(small, self.cameras[0].world_to_camera)
         found = self._best_aligned(found, query, camera)
