@@ -6,7 +6,9 @@ exponential of a twist, so it stays a rigid motion.
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +27,7 @@ ORIGINAL = {
     "lrate_decay": 0.8,
     "refine_pivot": "camera",
     "refine_light": "none",
+    "silhouette_weight": 0.0,
     "refine_coarse_steps": 0,
     "refine_stop_change": 3e-6,
     "refine_stop_window": 50,
@@ -33,7 +36,9 @@ DECAY_STEPS = 100  # the learning rate falls by `lrate_decay` every so many step
 BORDER_PX = 4  # ring in which a plain backdrop is looked for
 PLAIN_TOLERANCE = 0.05  # a border pixel this close to the ring's median belongs to the backdrop
 PLAIN_FRACTION = 0.7  # this share of the ring makes the backdrop plain
+SILHOUETTE_RAMP = (0.03, 0.09)  # differences from the backdrop: below none, above all object
 GAIN_RANGE = (0.1, 10.0)  # a light that changes a channel more than this is not fitted
+RIVAL_LOSS = 0.97  # a rival wins against the first hypothesis with a loss below this share of its
 ROBUST_SCALE = 0.1  # residual (image units) at which a pixel's weight in the light fit halves
 
 
@@ -44,12 +49,12 @@ class RefineConfig:
     refiner: str = field(
         default="adam", metadata={"help": "adam: the paper's way", "choices": ("adam",)}
     )
-    iter_num: int = field(default=120, metadata={"help": "refinement steps at most"})
+    iter_num: int = field(default=130, metadata={"help": "refinement steps at most"})
     lrate: float = field(
-        default=0.01, metadata={"help": "learning rate of the refinement at its start"}
+        default=0.03, metadata={"help": "learning rate of the refinement at its start"}
     )
     lrate_decay: float = field(
-        default=0.1, metadata={"help": "factor on the learning rate every 100 steps"}
+        default=0.05, metadata={"help": "factor on the learning rate every 100 steps"}
     )
     reflectance_weight: float = field(
         default=0.6, metadata={"help": "weight of the reflectance loss; colour has the rest"}
@@ -68,11 +73,15 @@ class RefineConfig:
             "choices": ("affine", "none"),
         },
     )
+    silhouette_weight: float = field(
+        default=0.5,
+        metadata={"help": "weight of the silhouette against a plain backdrop; 0: not used (paper)"},
+    )
     refine_coarse_steps: int = field(
-        default=40, metadata={"help": "first steps, taken at half resolution"}
+        default=60, metadata={"help": "first steps, taken at half resolution"}
     )
     refine_stop_change: float = field(
-        default=1e-4, metadata={"help": "stop when the best loss fell by less than this"}
+        default=3e-5, metadata={"help": "stop when the loss fell by less than this"}
     )
     refine_stop_window: int = field(default=20, metadata={"help": "... in so many steps"})
 
@@ -96,17 +105,27 @@ class RefinedPose:
 
 @dataclass
 class Target:
-    """A query at one resolution: image [6, H, W] (colour, reflectance) and its backdrop [6]."""
+    """A query at one resolution: image [6, H, W] (colour, reflectance).
+
+    Where the backdrop is plain, backdrop is its colour [6] and silhouette [1, H, W] is 1 on the
+    object.
+    """
 
     image: Tensor
     backdrop: Tensor | None
     intrinsics: Intrinsics
+    silhouette: Tensor | None = None
 
     def halved(self) -> Target:
         """The same query at half the resolution."""
         height, width = (max(1, n // 2) for n in self.image.shape[-2:])
-        image = F.interpolate(self.image[None], (height, width), mode="area")[0]
-        return Target(image, self.backdrop, self.intrinsics.resized(width, height))
+
+        def resized(x: Tensor) -> Tensor:
+            return F.interpolate(x[None], (height, width), mode="area")[0]
+
+        silhouette = None if self.silhouette is None else resized(self.silhouette)
+        intrinsics = self.intrinsics.resized(width, height)
+        return Target(resized(self.image), self.backdrop, intrinsics, silhouette)
 
 
 def plain_backdrop(image: Tensor) -> Tensor | None:
@@ -123,6 +142,18 @@ def plain_backdrop(image: Tensor) -> Tensor | None:
     median = ring.median(dim=1).values
     near = ((ring - median[:, None]).abs() < PLAIN_TOLERANCE).all(0)
     return median if near.float().mean() >= PLAIN_FRACTION else None
+
+
+def find_silhouette(image: Tensor, backdrop: Tensor) -> Tensor:
+    """The object against a plain backdrop (ours): [1, H, W], 0 on the backdrop, 1 off it.
+
+    Args:
+        image: the photograph [C, H, W].
+        backdrop: its colour [C].
+    """
+    away = (image - backdrop[:, None, None]).abs().amax(0, keepdim=True)
+    low, high = SILHOUETTE_RAMP
+    return ((away - low) / (high - low)).clamp(0, 1)
 
 
 def fit_light(rendering: PairRendering, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,51 +232,88 @@ class _Steps:
         return from_pivot @ se3_exp(twist * self.unit) @ to_pivot @ self.start
 
 
+class _Descent:
+    """Adam on one hypothesis: where it stands, its best pose and the way it took."""
+
+    def __init__(self, start: Tensor, models: ModelPair, cfg: RefineConfig) -> None:
+        self.models, self.cfg = models, cfg
+        self.steps = _Steps(start, models, cfg.refine_pivot)
+        self.twist = torch.zeros(6, device=start.device, requires_grad=True)
+        self.optimiser = torch.optim.Adam([self.twist], lr=cfg.lrate)
+        self.best_loss, self.best_twist = float("inf"), self.twist.detach().clone()
+        self.num_steps = 0
+        self.trace: list[Tensor] = []
+
+    def run(self, level: Target, last_step: int, may_stop: bool = True) -> str:
+        """Go on at one resolution up to `last_step`; "converged" or "steps"."""
+        cfg = self.cfg
+        with torch.no_grad():  # a new resolution begins at the best pose of the one before
+            self.twist.copy_(self.best_twist)
+        self.best_loss, history = float("inf"), []
+        while self.num_steps < last_step:
+            for group in self.optimiser.param_groups:
+                group["lr"] = cfg.lrate * cfg.lrate_decay ** (self.num_steps / DECAY_STEPS)
+            self.num_steps += 1
+            viewmat = self.steps.pose(self.twist)
+            rendering = self.models.render(viewmat, level.intrinsics)
+            image = composed(rendering, level, self.models.background, cfg.refine_light)
+            loss = photometric_loss(image, level.image, cfg.reflectance_weight)
+            if level.silhouette is not None and cfg.silhouette_weight > 0:
+                off = (rendering.alpha - level.silhouette).abs().mean()
+                loss = loss + cfg.silhouette_weight * off
+            self.trace.append(viewmat.detach())
+            value = loss.item()
+            if value < self.best_loss:
+                self.best_loss, self.best_twist = value, self.twist.detach().clone()
+            history.append(self.best_loss)
+            window = cfg.refine_stop_window
+            if (
+                len(history) > window
+                and history[-1 - window] - self.best_loss < cfg.refine_stop_change
+            ):
+                return "converged"
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+        return "steps"
+
+    def best_pose(self) -> Tensor:
+        """The best pose of the last resolution, [4, 4], float64: rigid to double precision."""
+        steps = _Steps(self.steps.start.double().cpu(), self.models, "camera")
+        steps.pivot, steps.unit = self.steps.pivot.double().cpu(), self.steps.unit.double().cpu()
+        return steps.pose(self.best_twist.double().cpu())
+
+
 def refine_pose(
-    target: Target, world_to_camera: Tensor, models: ModelPair, cfg: RefineConfig
+    target: Target, hypotheses: Sequence[Tensor] | Tensor, models: ModelPair, cfg: RefineConfig
 ) -> RefinedPose:
-    """Refine a start pose with Adam (PIAD, pose refinement) and return the best pose seen.
+    """Refine start poses with Adam (PIAD, pose refinement) and return the best pose seen.
+
+    Several hypotheses race at half resolution; the one of least loss goes on alone, the first
+    unless another is clearly better.
 
     Args:
         target: the query; its tensors' device is where the work is done.
-        world_to_camera: start pose [4, 4], OpenCV axes.
+        hypotheses: start poses, world_to_camera [4, 4] each, OpenCV axes; one or several.
         models: the object's colour and reflectance models.
         cfg: steps, learning rate, weights.
     """
     began = time.perf_counter()
-    device = target.image.device
-    steps = _Steps(world_to_camera.to(device=device, dtype=torch.float32), models, cfg.refine_pivot)
-    twist = torch.zeros(6, device=device, requires_grad=True)
-    optimiser = torch.optim.Adam([twist], lr=cfg.lrate)
-    coarse = target.halved() if cfg.refine_coarse_steps else target
-    best_loss, best_twist, history = float("inf"), twist.detach().clone(), []
-    trace, stop_reason, step = [], "steps", 0
-    for step in range(1, cfg.iter_num + 1):
-        is_coarse = step <= cfg.refine_coarse_steps
-        if step == cfg.refine_coarse_steps + 1:
-            best_loss, history = float("inf"), []
-        for group in optimiser.param_groups:
-            group["lr"] = cfg.lrate * cfg.lrate_decay ** ((step - 1) / DECAY_STEPS)
-        level = coarse if is_coarse else target
-        viewmat = steps.pose(twist)
-        rendering = models.render(viewmat, level.intrinsics)
-        image = composed(rendering, level, models.background, cfg.refine_light)
-        loss = photometric_loss(image, level.image, cfg.reflectance_weight)
-        trace.append(viewmat.detach())
-        value = loss.item()
-        if value < best_loss:
-            best_loss, best_twist = value, twist.detach().clone()
-        history.append(best_loss)
-        window = cfg.refine_stop_window
-        if len(history) > window and history[-1 - window] - best_loss < cfg.refine_stop_change:
-            if not is_coarse:
-                stop_reason = "converged"
-                break
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-    precise = _Steps(world_to_camera.to(torch.float64).cpu(), models, "camera")
-    precise.pivot, precise.unit = steps.pivot.double().cpu(), steps.unit.double().cpu()
-    pose = precise.pose(best_twist.double().cpu())
+    poses = [hypotheses] if isinstance(hypotheses, Tensor) else list(hypotheses)
+    starts = [pose.to(device=target.image.device, dtype=torch.float32) for pose in poses]
+    runs = [_Descent(start, models, cfg) for start in starts]
+    if cfg.refine_coarse_steps:
+        coarse = target.halved()
+        for run in runs:
+            run.run(coarse, min(cfg.refine_coarse_steps, cfg.iter_num), may_stop=False)
+    else:
+        runs = runs[:1]
+    best = min(runs, key=lambda run: run.best_loss)
+    if best.best_loss > RIVAL_LOSS * runs[0].best_loss:
+        best = runs[0]
+    stop_reason = best.run(target, cfg.iter_num)
+    if not math.isfinite(best.best_loss):  # every step went to the coarse level
+        stop_reason = best.run(target, best.num_steps + 1)
     seconds = time.perf_counter() - began
-    return RefinedPose(pose, best_loss, step, stop_reason, seconds, trace)
+    pose, taken = best.best_pose(), len(best.trace)
+    return RefinedPose(pose, best.best_loss, taken, stop_reason, seconds, best.trace)
