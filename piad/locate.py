@@ -1,0 +1,127 @@
+"""Every query gets a start pose, a refined pose and its flawless renderings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gaussian_renderer.camera import opencv_to_opengl, rigid_inverse
+from piad.cli import progress
+from piad.fingerprint import gallery_fingerprint, query_fingerprint
+from piad.models import ModelPair, models_fingerprint
+from piad.pose import RefinedPose, Target, find_silhouette, plain_backdrop, refine_pose
+from piad.query_images import write_query_images
+from retrieval import PoseInitialiser, StartPose
+
+if TYPE_CHECKING:
+    from piad.config import Config
+    from piad.run_folder import RunFolder
+    from piad.scenes import Query, Scene
+
+CLOSE_SIMILARITY = 0.1  # of query and rendering; hypotheses this close are refined before choosing
+
+
+def make_target(query: Query, reflectance_query: Query, device: torch.device) -> Target:
+    """A query's colour and reflectance at work resolution; backdrop and silhouette when plain."""
+    image = torch.cat([query.image(), reflectance_query.image()]).to(device)
+    backdrop = plain_backdrop(image)
+    silhouette = None if backdrop is None else find_silhouette(image[:3], backdrop[:3])
+    return Target(image, backdrop, query.intrinsics, silhouette)
+
+
+def locate_queries(
+    scene: Scene,
+    reflectance_scene: Scene,
+    models: ModelPair,
+    cfg: Config,
+    run: RunFolder,
+    device: torch.device,
+) -> None:
+    """Find and refine the pose of every query that has none yet; results go to the run folder."""
+    run.poses.keep_only(query.id for query in scene.queries)
+    folders = run.query_folders(scene)
+    reflectance_of = {query.id: query for query in reflectance_scene.queries}
+    settings = {
+        "models": models_fingerprint(run),
+        "gallery": gallery_fingerprint(scene),
+        "initial_pose": asdict(cfg.initial_pose),
+        "refine": asdict(cfg.refine),
+    }
+
+    def settings_of(query: Query) -> dict:
+        own = {"query": query_fingerprint(query), "folder": folders[query.id].name}
+        return settings | own | {"reflectance": query_fingerprint(reflectance_of[query.id])}
+
+    todo = [query for query in scene.queries if not run.poses.done(query.id, settings_of(query))]
+    if not todo:
+        print(f"all {len(scene.queries)} queries have their pose already")
+        return
+    initialiser = PoseInitialiser(
+        [view.camera for view in scene.gallery],
+        [view.image() for view in scene.gallery],
+        [view.image() for view in reflectance_scene.gallery],
+        models.joined or models.reflectance,
+        cfg.initial_pose,
+        run.cache,
+        device,
+    )
+    run.poses.header["weights"] = {
+        **run.poses.header.get("weights", {}),
+        **initialiser.weights,
+    }
+    for query in progress(todo, "queries"):
+        target = make_target(query, reflectance_of[query.id], device)
+        start = initialiser.locate(
+            target.image[:3], target.image[3:], query.intrinsics, target.silhouette
+        )
+        refined = None
+        if start.status == "ok":
+            refined = refine_pose(target, contenders(start), models, cfg.refine)
+            write_query_images(folders[query.id], target, refined, models)
+        run.poses.add(query.id, pose_record(start, refined), settings_of(query))
+    missed = [query for query in scene.queries if run.poses[query.id]["status"] != "ok"]
+    for query in missed:
+        print(f"not found: {query.id} ({run.poses[query.id]['message']})")
+
+
+def contenders(start: StartPose) -> list[Tensor]:
+    """The start pose, and the hypotheses too close behind it for a low resolution to decide."""
+    poses = [start.world_to_camera]
+    if start.hypotheses:
+        best = max(hypothesis.similarity for hypothesis in start.hypotheses)
+        for hypothesis in start.hypotheses:
+            is_start = torch.equal(hypothesis.world_to_camera, start.world_to_camera)
+            if not is_start and best - hypothesis.similarity < CLOSE_SIMILARITY:
+                poses.append(hypothesis.world_to_camera)
+    return poses
+
+
+def pose_record(start: StartPose, refined: RefinedPose | None) -> dict:
+    """A query's entry in poses.json; poses are camera_to_world in OpenGL axes."""
+
+    def opengl(world_to_camera: Tensor | None) -> Tensor | None:
+        if world_to_camera is None:
+            return None
+        return opencv_to_opengl(rigid_inverse(world_to_camera.to(torch.float64).cpu()))
+
+    record = {
+        "status": start.status,
+        "start_camera_to_world": opengl(start.world_to_camera),
+        "camera_to_world": None,
+        "num_inliers": start.num_inliers,
+        "confidence": start.confidence,
+        "margin": start.margin,
+        "message": start.message,
+    }
+    if refined is not None:
+        record |= {
+            "camera_to_world": opengl(refined.world_to_camera),
+            "loss": refined.loss,
+            "steps": refined.steps,
+            "stop_reason": refined.stop_reason,
+            "seconds": refined.seconds,
+        }
+    return record

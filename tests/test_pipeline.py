@@ -1,0 +1,179 @@
+"""Both scripts on a class that no code knows: a folder and a config of three lines."""
+
+import json
+
+import pytest
+import torch
+
+import AUROC_TEST
+import pose_estimation
+from gaussian_renderer.camera import Camera, Intrinsics
+from gaussian_renderer.errors import UserError
+from gaussian_renderer.files import write_image, write_json
+from gaussian_renderer.render import render
+from gaussian_renderer.se3 import pose_error
+from piad.locate import contenders
+from retrieval import Hypothesis, StartPose
+from tests.gaussian_scene import look_at
+from tests.test_pose_refinement import speckled_shell
+
+FOV_X = 0.6
+SIDE = 64
+FAST = "--resolution 64 --iterations 160 --initial_points 500 --max_gaussians 700 --densify_until 0"
+FAST += " --sh_degree 0 --coarse_factor 1 --match_views 0 --start_virtual_views 12"
+FAST += " --start_rotations 1 --start_candidates 3 --start_aligned 2 --start_align_steps 12"
+FAST += " --iter_num 60 --refine_coarse_steps 20 --device cpu"
+
+
+def positions(num, seed):
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(torch.randn(num, 3, generator=generator), dim=1)
+    directions[:, 2] *= 0.5
+    return (3 * torch.nn.functional.normalize(directions, dim=1)).tolist()
+
+
+def write_widget(root):
+    """A speckled shell: 14 gallery views, two flawless queries and a stained one, with poses."""
+    shell, intrinsics = speckled_shell(), Intrinsics.from_fov_x(FOV_X, SIDE, SIDE)
+    gallery = [Camera(intrinsics, look_at(p)) for p in positions(14, 1)]
+    queries = [Camera(intrinsics, look_at(p)) for p in positions(3, 2)]
+    names = ("good_A/000", "good_B/000", "stain/000")
+    with torch.no_grad():
+        for index, camera in enumerate(gallery):
+            write_image(root / f"train/{index:03d}.png", render(shell, camera).image)
+        for name, camera in zip(names, queries, strict=True):
+            image = render(shell, camera).image
+            if name.startswith("good_B"):
+                image = image * torch.tensor([1.0, 0.9, 0.75])[:, None, None]
+            if name.startswith("stain"):
+                image[:, 26:38, 26:38] = torch.tensor([0.05, 0.3, 0.05])[:, None, None]
+                mask = torch.zeros(1, SIDE, SIDE)
+                mask[:, 26:38, 26:38] = 1
+                write_image(root / "ground_truth/stain/000.png", mask)
+            write_image(root / f"test/{name}.png", image)
+
+    def frames(pairs):
+        return [
+            {"file_path": name, "transform_matrix": camera.camera_to_world_opengl.tolist()}
+            for name, camera in pairs
+        ]
+
+    train = [(f"train/{index:03d}", camera) for index, camera in enumerate(gallery)]
+    write_json(root / "transforms.json", {"camera_angle_x": FOV_X, "frames": frames(train)})
+    return dict(zip(names, queries, strict=True))
+
+
+@pytest.fixture(scope="module")
+def widget(tmp_path_factory):
+    """The folder of a finished run of both scripts, and the queries' true cameras."""
+    folder = tmp_path_factory.mktemp("widget")
+    truth = write_widget(folder / "data" / "MIP" / "Widget")
+    config = folder / "Widget.txt"
+    config.write_text("class_name = Widget\ndata_dir = data/MIP\ndataset_type = MIP\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        pose_estimation.main(["--config", "Widget.txt", *FAST.split()])
+        AUROC_TEST.main(["--obj", "Widget"])
+    return folder, truth
+
+
+def test_a_new_class_gets_poses_and_scores_without_touching_code(widget):
+    folder, truth = widget
+    records = json.loads((folder / "output/Widget/poses.json").read_text())["queries"]
+    assert [record["id"] for record in records] == sorted(truth)
+    for record in records:
+        pose = torch.tensor(record["camera_to_world"], dtype=torch.float64)
+        found = Camera.from_opengl(truth[record["id"]].intrinsics, pose)
+        angle, _ = pose_error(found.world_to_camera, truth[record["id"]].world_to_camera)
+        assert record["status"] == "ok" and angle < 3, record["id"]
+    results = json.loads((folder / "AD_result/Widget/results.json").read_text())
+    assert results["num_queries"] == 3
+    assert results["image_auroc"] == 1.0 and results["pixel_auroc"] > 0.95
+    assert set(results["weights"]) >= {"features", "reflectance", "start_features"}
+
+
+def test_a_run_leaves_models_renderings_and_an_animation(widget):
+    folder, _ = widget
+    for name in ("ckpts", "Rckpts"):
+        assert (folder / name / "Widget/point_cloud/iteration_160/point_cloud.ply").is_file()
+    for index in range(3):
+        made = {path.name for path in (folder / f"output/Widget/Widget_{index}").iterdir()}
+        assert made == {"ref.png", "rgb8.png", "Rref.png", "Rrgb8.png", "overlay.gif"}
+
+
+def test_a_second_run_trains_nothing_and_repeats_no_query(widget, monkeypatch, capsys):
+    folder, _ = widget
+    monkeypatch.chdir(folder)
+    before = (folder / "output/Widget/poses.json").read_text()
+    forbidden = pytest.MonkeyPatch()
+
+    def never(*args, **kwargs):
+        raise AssertionError("done already")
+
+    with forbidden.context() as patch:
+        patch.setattr("piad.models.fit", never)
+        patch.setattr("piad.locate.PoseInitialiser", never)
+        pose_estimation.main(["--config", "Widget.txt", *FAST.split()])
+    assert (folder / "output/Widget/poses.json").read_text() == before
+    assert "have their pose already" in capsys.readouterr().out
+
+
+def test_a_query_that_is_taken_away_and_put_back_is_done_alone(widget, monkeypatch):
+    folder, _ = widget
+    monkeypatch.chdir(folder)
+    path = folder / "output/Widget/poses.json"
+    content = json.loads(path.read_text())
+    kept = [record for record in content["queries"] if record["id"] != "stain/000"]
+    write_json(path, {**content, "queries": kept})
+    seen = []
+    from piad import locate
+
+    refine = locate.refine_pose
+    monkeypatch.setattr(locate, "refine_pose", lambda *a: seen.append(1) or refine(*a))
+    pose_estimation.main(["--config", "Widget.txt", *FAST.split()])
+    assert len(seen) == 1
+    assert len(json.loads(path.read_text())["queries"]) == 3
+
+
+@pytest.mark.parametrize("geometry", ["shared", "separate"])
+def test_the_models_may_share_their_geometry_or_not(widget, geometry, monkeypatch, tmp_path):
+    folder, _ = widget
+    monkeypatch.chdir(folder)
+    where = f"--output_dir {tmp_path}/o --ckpt_dir {tmp_path}/c --reflectance_ckpt_dir {tmp_path}/r"
+    few = f"--model_geometry {geometry} --iterations 20 --frozen_iterations 10 --iter_num 4"
+    arguments = [*FAST.split(), *where.split(), *few.split()]
+    pose_estimation.main(["--config", "Widget.txt", *arguments])
+    assert (tmp_path / "r/Widget/model.safetensors").is_file()
+    assert (tmp_path / "o/Widget/poses.json").is_file()
+
+
+def test_the_original_preset_runs_both_scripts(widget, monkeypatch, tmp_path):
+    """With 40 steps instead of 30 000; its matcher's stand-in is SIFT, which needs no weights."""
+    folder, _ = widget
+    monkeypatch.chdir(folder)
+    where = f"--output_dir {tmp_path}/o --ckpt_dir {tmp_path}/c --reflectance_ckpt_dir {tmp_path}/r"
+    where += f" --result_dir {tmp_path}/a --reflection_dir {tmp_path}/f"
+    few = "--preset original --matcher sift --iterations 40 --initial_points 300 --iter_num 5"
+    fast = ["--resolution", "64", "--device", "cpu"]
+    pose_estimation.main(["--config", "Widget.txt", *fast, *where.split(), *few.split()])
+    AUROC_TEST.main(["--obj", "Widget", *where.split()])
+    results = json.loads((tmp_path / "a/Widget/results.json").read_text())
+    assert results["preset"] == "original" and len(results["queries"]) == 3
+
+
+def test_scoring_before_posing_names_the_next_step(widget, monkeypatch, tmp_path):
+    folder, _ = widget
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=r"pose_estimation\.py"):
+        AUROC_TEST.main(["--obj", "Widget", "--output_dir", str(tmp_path)])
+
+
+def test_only_hypotheses_close_to_the_best_are_refined_too():
+    eye = torch.eye(4, dtype=torch.float64)
+    poses = [eye * 1.0, eye * 2.0, eye * 3.0]
+    hypotheses = [
+        Hypothesis(pose, similarity, 10, 0, "matches")
+        for pose, similarity in zip(poses, (0.6, 0.55, 0.2), strict=True)
+    ]
+    start = StartPose(poses[0], 10, 0.6, "ok", hypotheses)
+    assert [pose[0, 0].item() for pose in contenders(start)] == [1.0, 2.0]
