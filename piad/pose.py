@@ -47,7 +47,11 @@ class RefineConfig:
     """How a start pose is refined."""
 
     refiner: str = field(
-        default="adam", metadata={"help": "adam: the paper's way", "choices": ("adam",)}
+        default="adam",
+        metadata={
+            "help": "adam: the paper's way; second_order: Levenberg-Marquardt (ours)",
+            "choices": ("adam", "second_order"),
+        },
     )
     iter_num: int = field(default=130, metadata={"help": "refinement steps at most"})
     lrate: float = field(
@@ -92,7 +96,8 @@ class RefinedPose:
 
     world_to_camera: [4, 4], float64, the best pose seen at full resolution; loss: its loss;
     steps: taken in all; stop_reason: "steps" or "converged"; seconds: wall time;
-    trace: poses along the way [[4, 4], ...], for the animation.
+    trace: poses along the way [[4, 4], ...], for the animation; covariance: [6, 6] of the camera's
+    twist (rho, phi), from the residuals' weights (second_order only).
     """
 
     world_to_camera: Tensor
@@ -101,6 +106,7 @@ class RefinedPose:
     stop_reason: str
     seconds: float
     trace: list[Tensor]
+    covariance: Tensor | None = None
 
 
 @dataclass
@@ -287,16 +293,28 @@ class _Descent:
 def refine_pose(
     target: Target, hypotheses: Sequence[Tensor] | Tensor, models: ModelPair, cfg: RefineConfig
 ) -> RefinedPose:
-    """Refine start poses with Adam (PIAD, pose refinement) and return the best pose seen.
-
-    Several hypotheses race at half resolution; the one of least loss goes on alone, the first
-    unless another is clearly better.
+    """Refine start poses with the refiner that `cfg` names and return the best pose seen.
 
     Args:
         target: the query; its tensors' device is where the work is done.
         hypotheses: start poses, world_to_camera [4, 4] each, OpenCV axes; one or several.
         models: the object's colour and reflectance models.
-        cfg: steps, learning rate, weights.
+        cfg: refiner, steps, learning rate, weights.
+    """
+    if cfg.refiner == "second_order":
+        from piad.second_order import refine_second_order  # it builds on this module
+
+        return refine_second_order(target, hypotheses, models, cfg)
+    return refine_adam(target, hypotheses, models, cfg)
+
+
+def refine_adam(
+    target: Target, hypotheses: Sequence[Tensor] | Tensor, models: ModelPair, cfg: RefineConfig
+) -> RefinedPose:
+    """Refine with Adam (PIAD, pose refinement); arguments as `refine_pose`.
+
+    Several hypotheses race at half resolution; the one of least loss goes on alone, the first
+    unless another is clearly better.
     """
     began = time.perf_counter()
     poses = [hypotheses] if isinstance(hypotheses, Tensor) else list(hypotheses)

@@ -1,0 +1,126 @@
+"""The second-order refiner on a small made object: basin, light, silhouette, bookkeeping."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gaussian_renderer.camera import Intrinsics
+from gaussian_renderer.gaussians import GaussianModel
+from gaussian_renderer.se3 import pose_error, se3_exp
+from piad.models import ModelPair
+from piad.pose import RefineConfig, Target, find_silhouette, refine_pose
+from piad.second_order import pivoted_basis
+
+SIDE = 96
+
+
+def gaussian_model(sh, background, seed=0, num=260):
+    """An irregular blob of opaque Gaussians around the origin."""
+    g = torch.Generator().manual_seed(seed)
+    means = torch.randn(num, 3, generator=g) * torch.tensor([0.5, 0.35, 0.25])
+    means[:60] += torch.tensor([0.6, 0.3, 0.0])  # lopsided, so that every turn shows
+    return GaussianModel(
+        means=means,
+        quats=torch.randn(num, 4, generator=g),
+        log_scales=torch.full((num, 3), math.log(0.07)),
+        logit_opacities=torch.full((num,), 3.0),
+        sh=sh,
+        background=background,
+    )
+
+
+@pytest.fixture
+def models():
+    g = torch.Generator().manual_seed(3)
+    pair = [
+        gaussian_model(0.8 * torch.randn(260, 1, 3, generator=g), torch.full((3,), value))
+        for value in (1.0, 0.9)
+    ]
+    return ModelPair(*pair)
+
+
+@pytest.fixture
+def true_pose():
+    pose = se3_exp(torch.tensor([0.0, 0, 0, 0.3, -0.5, 0.2], dtype=torch.float64))
+    pose[:3, 3] = torch.tensor([0.05, -0.05, 4.0], dtype=torch.float64)
+    return pose
+
+
+@pytest.fixture
+def target(models, true_pose):
+    intrinsics = Intrinsics.from_fov_x(0.7, SIDE, SIDE)
+    view = models.render(true_pose.float(), intrinsics).over(models.background)
+    shape = find_silhouette(view, models.background)
+    return Target(view.detach(), models.background, intrinsics, shape)
+
+
+def turned(pose, degrees, shift):
+    step = torch.tensor([shift, -shift, 0, 0, 0, 0], dtype=torch.float64)
+    axis = torch.tensor([1.0, 1.0, -0.5], dtype=torch.float64)
+    step[3:] = axis / axis.norm() * math.radians(degrees)
+    turn = se3_exp(step)
+    moved = pose.clone()
+    moved[:3, :3] = turn[:3, :3] @ pose[:3, :3]
+    moved[:3, 3] = pose[:3, 3] + 4.0 * turn[:3, 3]
+    return moved
+
+
+SECOND_ORDER = RefineConfig(refiner="second_order")
+
+
+def test_pose_comes_back_from_five_degrees(models, target, true_pose):
+    start = turned(true_pose, 5, 0.03)
+    refined = refine_pose(target, start, models, SECOND_ORDER)
+    angle, shift = pose_error(refined.world_to_camera, true_pose)
+    assert float(angle) < 0.1 and float(shift) < 0.02
+    rotation = refined.world_to_camera[:3, :3]
+    assert torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-12)
+    assert len(refined.trace) > 1 and torch.equal(refined.trace[0], start)
+    assert refined.stop_reason in ("steps", "converged")
+
+
+def test_another_light_leaves_the_pose(models, target, true_pose):
+    gain = torch.tensor([0.6, 0.7, 0.9, 0.8, 0.9, 1.1])[:, None, None]
+    relit = replace(target, image=target.image * gain, backdrop=target.backdrop * gain[:, 0, 0])
+    refined = refine_pose(relit, turned(true_pose, 3, 0.02), models, SECOND_ORDER)
+    angle, shift = pose_error(refined.world_to_camera, true_pose)
+    assert float(angle) < 0.2 and float(shift) < 0.02
+
+
+def test_rich_backdrop_and_separate_geometry_work_too(models, target, true_pose):
+    other = replace(models.reflectance, means=models.reflectance.means + 1e-5)
+    pair = ModelPair(models.colour, other)
+    assert pair.joined is None
+    rich = replace(target, backdrop=None, silhouette=None)
+    refined = refine_pose(rich, turned(true_pose, 2, 0.01), pair, SECOND_ORDER)
+    angle, shift = pose_error(refined.world_to_camera, true_pose)
+    assert float(angle) < 0.2 and float(shift) < 0.02
+
+
+def test_of_several_starts_the_best_goes_on(models, target, true_pose):
+    starts = [turned(true_pose, 60, 0.0), turned(true_pose, 3, 0.01)]
+    refined = refine_pose(target, starts, models, SECOND_ORDER)
+    assert torch.equal(refined.trace[0], starts[1])
+    assert float(pose_error(refined.world_to_camera, true_pose)[0]) < 0.2
+
+
+def test_covariance_is_positive_and_smaller_along_the_image(models, target, true_pose):
+    refined = refine_pose(target, true_pose, models, SECOND_ORDER)
+    assert torch.linalg.eigvalsh(refined.covariance).min() > 0
+    pose = refined.world_to_camera
+    pivot = pose[:3, :3] @ models.centre.double() + pose[:3, 3]
+    inverse = torch.linalg.inv(pivoted_basis(pivot, float(pivot.norm())))
+    variance = (inverse @ refined.covariance @ inverse.T).diagonal()
+    assert variance[0] < variance[2] and variance[1] < variance[2]
+
+
+def test_pivoted_steps_turn_about_the_pivot():
+    pivot = torch.tensor([0.3, -0.2, 4.0], dtype=torch.float64)
+    step = torch.tensor([0, 0, 0, 0.2, -0.4, 0.1], dtype=torch.float64)
+    moved = se3_exp(pivoted_basis(pivot, 4.0) @ step) @ torch.cat([pivot, pivot.new_ones(1)])
+    assert torch.allclose(moved[:3], pivot, atol=1e-12)
+    step = torch.tensor([0.1, 0, 0, 0, 0, 0], dtype=torch.float64)
+    moved = se3_exp(pivoted_basis(pivot, 4.0) @ step)
+    assert torch.allclose(moved[:3, 3], torch.tensor([0.4, 0, 0], dtype=torch.float64))
