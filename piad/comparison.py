@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from piad.poses import PoseStore
 
 OK, NOT_FOUND = "ok", "not_found"
-METHOD_VERSION = 1  # raise when the comparison's code gives other maps from the same inputs
+METHOD_VERSION = 2  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)

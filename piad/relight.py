@@ -3,10 +3,9 @@
 Ours, not the paper's. The Gaussians know the object under the gallery's light. Before query and
 rendering are compared, the rendering's colours are mapped by an affine function per channel whose
 gain and offset vary smoothly over the image: the gain is the lamp's strength and colour, the
-offset its veil, their variation its direction. The map is fitted to the query itself by weighted
-least squares in Gaussian windows (a guided filter, He et al. 2010, with wide windows), refitted
-with robust weights so that a defect, which no smooth map explains, does not pull it. Where the
-Gaussians leave the image empty the query's own backdrop is put in.
+offset its veil, their variation its direction. The map matches mean and standard deviation of the
+query in Gaussian windows, with robust weights so that a defect, which no smooth map explains, does
+not pull it. Where the Gaussians leave the image empty the query's own backdrop is put in.
 """
 
 from __future__ import annotations
@@ -59,8 +58,8 @@ def smooth_light(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gain and offset per channel, smooth over the image, that map `source` to `target`.
 
-    Both images are premultiplied: pixel = cover * colour. In each window q = g p + o c is solved
-    for g and o with weights; a window with little colour variation keeps the gain of the image.
+    Both images are premultiplied: pixel = cover * colour. In each window q = g p + o c has
+    the mean and deviation of `target`; one with little colour variation keeps the image's gain.
 
     Args:
         source, target: [H, W, 3]; cover: [H, W], 0..1; window: see `relight`.
@@ -81,19 +80,19 @@ def smooth_light(
         if round_number > 0:
             residual = np.linalg.norm(q - gain * p - offset * c[..., None], axis=2)
             weights = np.where(c > 0.5, c, 0) * robust_weights(residual, c > 0.5)
-        gain, offset = _solve_windows(p, q, c, weights.astype(np.float32), sigma)
+        gain, offset = _match_moments(p, q, c, weights.astype(np.float32), sigma)
     enlarge = {"dsize": (width, height), "interpolation": cv2.INTER_LINEAR}
     return cv2.resize(gain, **enlarge), cv2.resize(offset, **enlarge)
 
 
-def _solve_windows(
+def _match_moments(
     p: np.ndarray, q: np.ndarray, c: np.ndarray, weights: np.ndarray, sigma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted least squares of q = g p + o c around each pixel, ridge towards the whole image."""
-    # With colours p / c, q / c and weights w c^2 this is a plain linear regression.
+    """g and o of q = g p + o c that match weighted moments around each pixel."""
+    # Moments of the colours p / c and q / c, of mixed pixels at the rim as well.
     safe = np.maximum(c, 0.5)[..., None]
     x, y, w = p / safe, q / safe, (weights * c**2)[..., None]
-    sums = [np.broadcast_to(w, x.shape), w * x, w * y, w * x * x, w * x * y]
+    sums = [np.broadcast_to(w, x.shape), w * x, w * y, w * x * x, w * y * y]
     whole = [s.sum((0, 1)) for s in sums]
     gain_all = _gain(whole, np.float32(1), np.float32(GAIN_RIDGE))
     # A window with next to no weight falls back on the whole image's moments.
@@ -108,12 +107,15 @@ def _solve_windows(
 
 
 def _gain(sums: list[np.ndarray], prior: np.ndarray, ridge: float) -> np.ndarray:
-    """Slope of a weighted regression from its sums (1, x, y, xx, xy), pulled to `prior`."""
-    total, sx, sy, sxx, sxy = sums
-    mean_x, mean_y = sx / total, sy / total
-    variance = np.maximum(sxx / total - mean_x**2, 0)
-    covariance = sxy / total - mean_x * mean_y
-    return ((covariance + ridge * prior) / (variance + ridge)).clip(*GAIN_RANGE)
+    """Ratio of standard deviations from weighted sums (1, x, y, xx, yy), pulled to `prior`.
+
+    A regression's slope would shrink wherever highlights wander, and wash out the rendering.
+    """
+    total, sx, sy, sxx, syy = sums
+    variance_x = np.maximum(sxx / total - (sx / total) ** 2, 0)
+    variance_y = np.maximum(syy / total - (sy / total) ** 2, 0)
+    ratio = (variance_y + ridge * prior**2) / (variance_x + ridge)
+    return np.sqrt(ratio).clip(*GAIN_RANGE)
 
 
 def plain_backdrop(image: np.ndarray, empty: np.ndarray) -> np.ndarray:
