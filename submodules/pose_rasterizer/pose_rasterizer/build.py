@@ -5,6 +5,7 @@ and the processor, so it is built once and rebuilt when any of them changes. Ahe
 `python -m pose_rasterizer.build`. POSE_RASTERIZER_CACHE moves the cache.
 """
 
+import argparse
 import contextlib
 import ctypes
 import functools
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from pose_rasterizer.errors import BuildError
@@ -150,8 +152,13 @@ def build_library(name: str) -> Path:
     flags = _flags(compiler)
     version = _run([compiler, "--version"]).stdout
     key = _key(sources + headers, version, " ".join(flags + LINK_FLAGS), _processor())
-    folder = cache_folder()
-    target = folder / f"pose_rasterizer_{name}-{key}.so"
+    target = cache_folder() / f"pose_rasterizer_{name}-{key}.so"
+    return cached(target, f"the {name} back end", lambda: _compile(compiler, flags, sources, target))
+
+
+def cached(target: Path, what: str, compile_target: Callable[[], None]) -> Path:
+    """`target`, made by `compile_target` (one process at a time) unless it is there."""
+    folder = target.parent
     if target.is_file():
         return target
     try:
@@ -159,12 +166,11 @@ def build_library(name: str) -> Path:
         with _process_lock(folder / f"{target.stem}.lock"):
             if not target.is_file():
                 print(
-                    f"pose_rasterizer: building the {name} back end (once, under a minute)"
-                    f" into {folder}",
+                    f"pose_rasterizer: building {what} (once, under a minute) into {folder}",
                     file=sys.stderr,
                     flush=True,
                 )
-                _compile(compiler, flags, sources, target)
+                compile_target()
     except OSError as error:
         raise BuildError(
             f"can't write the build cache {folder} ({error.strerror}); set POSE_RASTERIZER_CACHE"
@@ -174,28 +180,44 @@ def build_library(name: str) -> Path:
 
 
 @functools.cache
-def _load(name: str) -> ctypes.CDLL | BuildError:
+def _load(name: str, build: Callable[[str], Path]) -> ctypes.CDLL | BuildError:
     try:
-        return ctypes.CDLL(str(build_library(name)))
+        return ctypes.CDLL(str(build(name)))
     except BuildError as error:
         return error
     except OSError as error:
         return BuildError(f"the {name} back end doesn't load: {error}")
 
 
-def load_library(name: str) -> ctypes.CDLL:
+def load_library(name: str, build: Callable[[str], Path] = build_library) -> ctypes.CDLL:
     """The back end's library, built when needed. Raises BuildError (the same one every time)."""
     with _lock:
-        found = _load(name)
+        found = _load(name, build)
     if isinstance(found, BuildError):
         raise found
     return found
 
 
-def main() -> int:
-    """Builds ahead of time and prints where the library lies."""
+def main(argv: list[str] | None = None) -> int:
+    """Builds ahead of time and prints where the libraries lie."""
+    from pose_rasterizer import build_cuda
+
+    parser = argparse.ArgumentParser(prog="python -m pose_rasterizer.build", description=main.__doc__)
+    parser.add_argument(
+        "--cuda-arch", nargs="+", metavar="XY", default=None,
+        help="GPU architectures to build the CUDA back end for, e.g. 80 90 (default: those of the"
+        " GPUs present; none present: only the CPU back end)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--channels", nargs="+", type=int, default=[3, 6], choices=build_cuda.CHANNELS,
+        help="numbers of colour channels to build the CUDA back end for (default: 3 6)",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
     try:
         print(build_library("cpu"))
+        architectures = args.cuda_arch or build_cuda.present_architectures()
+        for channels in args.channels if architectures else ():
+            print(build_cuda.build_library(channels, architectures))
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,8 +10,8 @@ from pose_rasterizer.native import Gradients, Images, Scene, pointer
 ABI = 1  # of csrc/cpu/api.cpp
 
 
-def library() -> ctypes.CDLL:
-    """The compiled back end, built on first use. Raises BuildError."""
+def library(channels: int | None = None) -> ctypes.CDLL:
+    """The compiled back end, built on first use; one for any `channels`. Raises BuildError."""
     from pose_rasterizer.build import (
         load_library,
     )  # here, so that -m pose_rasterizer.build is clean

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pose_rasterizer import cpu, reference
+from pose_rasterizer import cpu, cuda, reference
 from pose_rasterizer.cpu import Settings
 from pose_rasterizer.errors import BuildError
 
@@ -147,7 +147,7 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
-def _choose(backend: str | None, means: Tensor):
+def _choose(backend: str | None, means: Tensor, channels: int):
     """The module of the back end, or None for the reference."""
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)} or None, found {backend!r}")
@@ -162,14 +162,12 @@ def _choose(backend: str | None, means: Tensor):
         raise TypeError(
             f"backend {wanted!r} computes in float32, found {means.dtype}; use backend='reference'"
         )
-    module = {"cpu": cpu}.get(wanted)
+    module = {"cpu": cpu, "cuda": cuda}.get(wanted)
     if module is None:
-        if backend is not None:
-            raise ValueError(f"backend {wanted!r} isn't in this version; use backend='reference'")
         _warn_once(f"no compiled rasterizer for {wanted!r}: running on the slow reference")
         return None
     try:
-        module.library()
+        module.library(channels)
     except BuildError as error:
         if backend is not None:
             raise
@@ -244,7 +242,7 @@ def rasterize(
     _check_same(means, named | {"means2d_offset": means2d_offset})
 
     settings = Settings(size, coeffs, degree, float(near))
-    module = _choose(backend, means)
+    module = _choose(backend, means, channels)
     features = sh if sh is not None else colours
     inputs = [means, quats, scales, opacities, features]
     inputs += [viewmats, intrinsics, backgrounds, offsets]

@@ -91,14 +91,11 @@ template <class T> POSE_HD Sym3<T> image_covariance_vjp_world(const EwaRows<T>& 
             e.u0.y * a.y + e.u1.y * b.y, e.u0.y * a.z + e.u1.y * b.z, e.u0.z * a.z + e.u1.z * b.z};
 }
 
-// Gradient through U = J R: v_U = 2 G U Sigma. Adds to the camera point's gradient `v_t` and, where
-// `v_rotation` is not null, to the gradient of the camera's rotation.
+// Gradient through U = J R, from those of its rows. Adds to the camera point's gradient `v_t` and,
+// where `v_rotation` is not null, to the gradient of the camera's rotation.
 template <class T>
-POSE_HD void image_covariance_vjp_camera(const CameraModel<T>& c, const EwaRows<T>& e, Vec3<T> t,
-                                         Sym3<T> sigma, Sym2<T> g, Vec3<T>& v_t,
-                                         Mat3<T>* v_rotation) {
-    const Vec3<T> v_u0 = T(2) * mul(sigma, g.xx * e.u0 + g.xy * e.u1);
-    const Vec3<T> v_u1 = T(2) * mul(sigma, g.xy * e.u0 + g.yy * e.u1);
+POSE_HD void ewa_rows_vjp(const CameraModel<T>& c, const EwaRows<T>& e, Vec3<T> t, Vec3<T> v_u0,
+                          Vec3<T> v_u1, Vec3<T>& v_t, Mat3<T>* v_rotation) {
     if (v_rotation != nullptr) {
         v_rotation->row[0] = v_rotation->row[0] + e.j00 * v_u0;
         v_rotation->row[1] = v_rotation->row[1] + e.j11 * v_u1;
@@ -119,6 +116,16 @@ POSE_HD void image_covariance_vjp_camera(const CameraModel<T>& c, const EwaRows<
         v_z -= v_u * t.y * e.inv_z;
     }
     v_t.z += v_z;
+}
+
+// Gradient of the image covariance through U: v_U = 2 G U Sigma.
+template <class T>
+POSE_HD void image_covariance_vjp_camera(const CameraModel<T>& c, const EwaRows<T>& e, Vec3<T> t,
+                                         Sym3<T> sigma, Sym2<T> g, Vec3<T>& v_t,
+                                         Mat3<T>* v_rotation) {
+    const Vec3<T> v_u0 = T(2) * mul(sigma, g.xx * e.u0 + g.xy * e.u1);
+    const Vec3<T> v_u1 = T(2) * mul(sigma, g.xy * e.u0 + g.yy * e.u1);
+    ewa_rows_vjp(c, e, t, v_u0, v_u1, v_t, v_rotation);
 }
 
 // Camera position -R^T t: turns its gradient `v_centre` into those of R and t (added).

@@ -1,0 +1,109 @@
+// The C interface of the CUDA back end. Everything is queued on the caller's stream; nothing waits
+// for the device. Compiled once per number of channels (POSE_CHANNELS).
+#include "adjoint.cuh"
+
+#if defined(_WIN32)
+#define POSE_EXPORT extern "C" __declspec(dllexport)
+#else
+#define POSE_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace {
+
+using namespace pose_rasterizer;
+constexpr int C = POSE_CHANNELS;
+
+// Makes the caller's device current in this library's own runtime, and puts the old one back.
+class DeviceGuard {
+  public:
+    explicit DeviceGuard(int device) {
+        status_ = cudaGetDevice(&before_);
+        if (status_ == cudaSuccess && before_ != device) {
+            status_ = cudaSetDevice(device);
+            changed_ = status_ == cudaSuccess;
+        }
+    }
+    ~DeviceGuard() {
+        if (changed_) cudaSetDevice(before_);
+    }
+    cudaError_t status() const { return status_; }
+
+  private:
+    int before_ = 0;
+    bool changed_ = false;
+    cudaError_t status_;
+};
+
+const char* message(cudaError_t status) {
+    return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
+}
+
+unsigned blocks_for(int64_t items, int threads) {
+    return unsigned((items + threads - 1) / threads);
+}
+
+template <bool kDepth> cudaError_t launch_backward_tiles(const PoseCudaArgs& a, cudaStream_t s) {
+    auto kernel = backward_tiles<C, kDepth>;
+    constexpr int bytes = kBackwardBytes<C, kDepth>;
+    if (bytes > 48 * 1024) {
+        const cudaError_t status = cudaFuncSetAttribute(
+            kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+        if (status != cudaSuccess) return status;
+    }
+    const unsigned tiles = unsigned(a.num_cameras) * TileGrid(a).count();
+    POSE_LAUNCH(kernel, dim3(tiles), dim3(kTileThreads), bytes, s, a);
+    return cudaGetLastError();
+}
+
+}  // namespace
+
+// Layout facts that the caller sizes its memory by: ABI, channels, floats per record, floats per
+// sum, floats per pose part, Gaussians per pose part, size of the parameter block.
+POSE_EXPORT void pose_cuda_layout(int64_t out[7]) {
+    out[0] = 1, out[1] = C, out[2] = 4 * kSplatVectors<C>, out[3] = kSumFloats<C>;
+    out[4] = kPoseFloats, out[5] = kAdjointThreads, out[6] = sizeof(PoseCudaArgs);
+}
+
+// Null, or what went wrong.
+POSE_EXPORT const char* pose_cuda_forward(const PoseCudaArgs* args) {
+    const PoseCudaArgs& a = *args;
+    const DeviceGuard guard(a.device);
+    if (guard.status() != cudaSuccess) return message(guard.status());
+    const cudaStream_t s = static_cast<cudaStream_t>(a.stream);
+    const int64_t tiles = int64_t(a.num_cameras) * TileGrid(a).count();
+    const cudaError_t cleared =
+        cudaMemsetAsync(a.total, 0, sizeof(uint64_t) + tiles * sizeof(uint32_t), s);
+    if (cleared != cudaSuccess) return message(cleared);
+    const dim3 splats(blocks_for(a.num_gaussians, kSplatThreads), a.num_cameras);
+    if (a.num_gaussians > 0)
+        POSE_LAUNCH(project_splats<C>, splats, dim3(kSplatThreads), 0, s, a);
+    POSE_LAUNCH(allocate_lists, dim3(blocks_for(tiles, kListThreads)), dim3(kListThreads), 0, s, a);
+    if (a.num_gaussians > 0) POSE_LAUNCH(fill_lists<C>, splats, dim3(kSplatThreads), 0, s, a);
+    POSE_LAUNCH(forward_tiles<C>, dim3(unsigned(tiles)), dim3(kTileThreads), 0, s, a);
+    return message(cudaGetLastError());
+}
+
+// `clear_bytes`: of the memory from `sums` on that must be zero (sums, tickets, bounds).
+POSE_EXPORT const char* pose_cuda_backward(const PoseCudaArgs* args, int64_t clear_bytes) {
+    const PoseCudaArgs& a = *args;
+    const DeviceGuard guard(a.device);
+    if (guard.status() != cudaSuccess) return message(guard.status());
+    const cudaStream_t s = static_cast<cudaStream_t>(a.stream);
+    cudaError_t status = cudaMemsetAsync(a.sums, 0, clear_bytes, s);
+    if (status != cudaSuccess) return message(status);
+    if (a.deterministic) POSE_LAUNCH(find_bounds<C>, dim3(264), dim3(256), 0, s, a);
+    status = a.v_depth != nullptr ? launch_backward_tiles<true>(a, s)
+                                  : launch_backward_tiles<false>(a, s);
+    if (status != cudaSuccess) return message(status);
+    const bool gaussians = a.v_means != nullptr || a.v_quats != nullptr || a.v_scales != nullptr ||
+                           a.v_opacities != nullptr || a.v_features != nullptr;
+    const dim3 grid(blocks_for(a.num_gaussians, kAdjointThreads), gaussians ? 1 : a.num_cameras);
+    if (gaussians) {
+        auto kernel = splats_adjoint<C, true>;
+        POSE_LAUNCH(kernel, grid, dim3(kAdjointThreads), 0, s, a);
+    } else {
+        auto kernel = splats_adjoint<C, false>;
+        POSE_LAUNCH(kernel, grid, dim3(kAdjointThreads), 0, s, a);
+    }
+    return message(cudaGetLastError());
+}

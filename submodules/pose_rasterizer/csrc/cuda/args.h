@@ -1,0 +1,83 @@
+// The parameter block of the CUDA back end's entry points. Pointers are to device memory; tensors
+// are float32 and contiguous unless a stride says otherwise.
+// python: pose_rasterizer/cuda.py declares the same fields in the same order.
+#pragma once
+#include <cstdint>
+
+namespace pose_rasterizer {
+
+constexpr int kTile = 16;              // px, side of a tile: one block of threads
+constexpr int kTileThreads = kTile * kTile;
+constexpr uint32_t kNoList = 0x80000000u;  // of a tile whose list didn't fit the memory given
+
+// A splat's record: (x, y, l11, l21), (l22, log2 opacity, z, colour 0), then the other colours.
+// l is the conic's root, scaled so that log2(alpha) = log2(opacity) - y1^2 - y2^2 with
+// (y1, y2) = (l11 dx + l21 dy, l22 dy).
+template <int C> constexpr int kSplatVectors = (7 + C + 3) / 4;
+// Sums per splat that the pixels leave for the adjoint: v, v y1, v y2, v y1^2, v y1 y2, v y2^2,
+// w dL/dcolour (C), w dL/dz; padded to whole float4.
+template <int C> constexpr int kSumFloats = (6 + C + 1 + 3) / 4 * 4;
+constexpr int kPoseFloats = 16;  // rotation 9, translation 3, camera centre 3, padding
+
+}  // namespace pose_rasterizer
+
+extern "C" {
+
+struct PoseCudaArgs {
+    // the model, shared by all cameras
+    const float* means;       // [N, 3]
+    const float* quats;       // [N, 4] wxyz, any length
+    const float* scales;      // [N, 3]
+    const float* opacities;   // [N]
+    const float* features;    // [N, K, C] SH coefficients, or [N, C] colours where num_coeffs is 0
+    // the cameras
+    const float* viewmats;    // [B, 4, 4] world_to_camera
+    const float* intrinsics;  // [B, 3, 3]
+    const float* backgrounds; // [B, C]
+    const float* offsets;     // [B, N, 2] px, or null
+    // outputs of forward, inputs of backward
+    float* image;             // [B, C, H, W]
+    float* alpha;             // [B, H, W]
+    float* depth;             // [B, H, W]
+    int32_t* radii;           // [B, N]
+    // memory that forward leaves for backward
+    float* splats;            // [B, N, 4 * kSplatVectors]
+    uint32_t* begins;         // [B, tiles] start of a tile's list in `ids`, or kNoList
+    uint32_t* used;           // [B, tiles] splats that the tile's pixels looked at
+    uint32_t* ids;            // [capacity] Gaussians, front to back
+    // scratch of forward
+    uint64_t* total;          // [1 + ceil(B tiles / 2)]: entries of all lists, then `counts`
+    uint32_t* cursors;        // [B, tiles]
+    uint64_t* keys;           // [capacity] depth and Gaussian
+    int64_t* host_total;      // pinned host memory that receives *total, or null
+    // backward: inputs
+    const float* v_image;     // [B, C, H, W] or null
+    const float* v_alpha;     // [B, H, W] or null
+    const float* v_depth;     // [B, H, W] or null
+    // backward: scratch
+    void* sums;               // [B, N, kSumFloats] float, or int64 in deterministic mode
+    uint32_t* tickets;        // [B]
+    uint32_t* bounds;         // [8] maxima that fix the deterministic mode's scale
+    float* pose_parts;        // [B, blocks, kPoseFloats]
+    // backward: outputs; null = not wanted
+    float* v_means;
+    float* v_quats;
+    float* v_scales;
+    float* v_opacities;
+    float* v_features;
+    float* v_viewmats;        // [B, 4, 4]
+    float* v_offsets;         // [B, N, 2]
+    void* stream;
+    int64_t num_gaussians;
+    int64_t capacity;         // entries of `keys` and `ids`; below 2^31
+    int32_t num_cameras;
+    int32_t num_coeffs;       // K
+    int32_t sh_degree;        // degrees used
+    int32_t width, height;
+    int32_t keep;             // 1: backward will follow
+    int32_t deterministic;
+    int32_t device;
+    float near;
+};
+
+}  // extern "C"

@@ -1,0 +1,131 @@
+// Sorts each tile's list and blends its pixels front to back.
+//
+// Shared memory holds the keys while they are sorted, then the ids and the current batch of splats.
+// Barriers: in the sort, and before and after each batch is loaded. A tile stops when all of its
+// pixels have; only what it looked at is written back for backward.
+#pragma once
+#include "walk.cuh"
+
+namespace pose_rasterizer {
+
+constexpr int kSortCapacity = 4096;             // keys in shared memory
+constexpr int kSelected = kSortCapacity / 2;    // splats per round of a longer list
+
+// The tile's next splats beyond key `after`, sorted into `keys`; returns how many.
+template <int C>
+__device__ __forceinline__ int next_chunk(const PoseCudaArgs& a, const Pixel& pixel,
+                                          const TileGrid& grid, uint32_t begin, int64_t count,
+                                          uint64_t after, uint64_t* keys, int* size) {
+    if (begin == kNoList) {
+        const int64_t first = pixel.camera * a.num_gaussians;
+        const SceneSource<C> source = {
+            reinterpret_cast<const float4*>(a.splats) + first * kSplatVectors<C>, a.radii + first,
+            a.num_gaussians, grid, pixel.tx, pixel.ty};
+        return select_next<kSortCapacity, kSelected>(source, after, keys, size);
+    }
+    const ListSource source = {a.keys + begin, count};
+    if (count > kSortCapacity)
+        return select_next<kSortCapacity, kSelected>(source, after, keys, size);
+    for (int64_t k = threadIdx.x; k < count; k += kTileThreads) keys[k] = source.key(k);
+    sort_keys(keys, int(count));
+    return int(count);
+}
+
+// keys[0..n) -> their Gaussians, in the lower half of the same memory.
+__device__ __forceinline__ void keep_ids(uint64_t* keys, int n) {
+    constexpr int kPerThread = kSortCapacity / kTileThreads;
+    uint32_t own[kPerThread];
+#pragma unroll
+    for (int k = 0; k < kPerThread; ++k) {
+        const int at = k * kTileThreads + threadIdx.x;
+        own[k] = at < n ? uint32_t(keys[at]) : 0;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kPerThread; ++k)
+        reinterpret_cast<uint32_t*>(keys)[k * kTileThreads + threadIdx.x] = own[k];
+    __syncthreads();
+}
+
+template <int C> struct PixelSums {
+    // alpha is the sum of the weights: 1 - transmittance would lose its last digits where alpha is
+    // small, and with them the gradient of depth = z / alpha
+    float transmittance = 1.0f, alpha_sum = 0.0f, z = 0.0f;
+    float colour[C] = {};
+
+    __device__ __forceinline__ void add(const float4* splat, float x, float y, bool& live) {
+        const float4 p = splat[0], q = splat[1];
+        const float power = splat_power(p, q, x, y);
+        if (!live || power < kLog2AlphaMin) return;
+        const float alpha = fminf(fast_exp2(power), kAlphaMax);
+        const float after = transmittance * (1.0f - alpha);
+        if (after < kTransmittanceMin) {
+            live = false;
+            return;
+        }
+        const float weight = alpha * transmittance;
+        transmittance = after;
+        alpha_sum += weight;
+        z += weight * q.z;
+#pragma unroll
+        for (int c = 0; c < C; ++c) colour[c] += weight * record_colour<C>(splat, c);
+    }
+
+    __device__ __forceinline__ void store(const PoseCudaArgs& a, const Pixel& pixel) const {
+        const int64_t pixels = int64_t(a.width) * a.height;
+        const int64_t at = pixel.camera * pixels + pixel.at;
+        const float* background = a.backgrounds + pixel.camera * C;
+#pragma unroll
+        for (int c = 0; c < C; ++c)
+            a.image[(int64_t(pixel.camera) * C + c) * pixels + pixel.at] =
+                colour[c] + transmittance * background[c];
+        a.alpha[at] = alpha_sum;
+        a.depth[at] = alpha_sum > 0.0f ? z / alpha_sum : 0.0f;
+    }
+};
+
+template <int C> __global__ __launch_bounds__(kTileThreads) void forward_tiles(PoseCudaArgs a) {
+    constexpr int V = kSplatVectors<C>;
+    static_assert(kTileThreads * V * 16 <= kSortCapacity * 4, "batch must fit beside the ids");
+    __shared__ __align__(16) uint64_t keys[kSortCapacity];
+    __shared__ uint8_t masks[kTileThreads];
+    __shared__ int size;
+    const TileGrid grid(a);
+    const Pixel pixel(grid);
+    const uint32_t begin = a.begins[pixel.tile];
+    const int64_t count = tile_counts(a)[pixel.tile];
+    const uint32_t* ids = reinterpret_cast<const uint32_t*>(keys);
+    float4* batch = reinterpret_cast<float4*>(keys + kSortCapacity / 2);
+    const float x = pixel.column + 0.5f, y = pixel.row + 0.5f;
+    PixelSums<C> sums;
+    bool live = pixel.inside;
+    uint64_t after = 0;
+    uint32_t used = 0;
+    for (int64_t left = count; left > 0;) {
+        const int n = next_chunk<C>(a, pixel, grid, begin, count, after, keys, &size);
+        if (n == 0) break;
+        after = keys[n - 1], left -= n;
+        __syncthreads();
+        keep_ids(keys, n);
+        for (int base = 0; base < n; base += kTileThreads) {
+            if (__syncthreads_count(live) == 0) {
+                left = 0;
+                break;
+            }
+            const int m = n - base < kTileThreads ? n - base : kTileThreads;
+            if (int(threadIdx.x) < m) {
+                const uint32_t id = ids[base + threadIdx.x];
+                load_splat<C>(a, pixel, id, batch, masks);
+                if (a.keep && begin != kNoList) a.ids[begin + used + threadIdx.x] = id;
+            }
+            used += m;
+            __syncthreads();
+            walk_batch(masks, m, live, [&](int j) { sums.add(batch + j * V, x, y, live); });
+        }
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) a.used[pixel.tile] = used;
+    if (pixel.inside) sums.store(a, pixel);
+}
+
+}  // namespace pose_rasterizer

@@ -1,0 +1,190 @@
+// From Gaussians to tile lists: project and count, give each tile its place, fill.
+//
+// project_splats: a thread owns one Gaussian of one camera (grid y). It writes the splat's record
+// and adds 1 to the count of each tile that it reaches. allocate_lists: a thread owns a tile; the
+// lists' places come from one counter, so their order in memory is arbitrary, which is harmless.
+// fill_lists: as project_splats; the order within a list is arbitrary too until the tile sorts it.
+#pragma once
+#include "../common/camera.h"
+#include "../common/factor.h"
+#include "../common/footprint.h"
+#include "../common/sh.h"
+#include "footprint.cuh"
+
+namespace pose_rasterizer {
+
+constexpr int kSplatThreads = 128;
+constexpr float kRootScale = 0.8493218002880191f;  // sqrt(log2(e) / 2): exponent in powers of two
+
+// Depth and Gaussian in one number that sorts front to back; ties go by index.
+__device__ __forceinline__ uint64_t depth_key(float z, uint32_t id) {
+    return uint64_t(__float_as_uint(z)) << 32 | id;
+}
+
+__device__ __forceinline__ uint32_t* tile_counts(const PoseCudaArgs& a) {
+    return reinterpret_cast<uint32_t*>(a.total + 1);
+}
+
+// Projects Gaussian i into camera `c`. False where it can't be seen.
+// The image position is computed in double: far from the image's origin float loses 1e-4 px.
+__device__ __forceinline__ bool project_one(const PoseCudaArgs& a, const CameraModel<float>& c,
+                                            int b, int64_t i, Ellipse& e, float& z,
+                                            int32_t& radius) {
+    const float* m = a.means + 3 * i;
+    const double mx = m[0], my = m[1], mz = m[2];
+    const Vec3<float>*r = c.rotation.row, &tr = c.translation;
+    const double tz = r[2].x * mx + r[2].y * my + r[2].z * mz + tr.z;
+    if (!(tz > double(a.near))) return false;
+    const float opacity = a.opacities[i];
+    const float extent2 = extent_squared(opacity);
+    if (!(extent2 > 0.0f)) return false;
+    const double tx = r[0].x * mx + r[0].y * my + r[0].z * mz + tr.x;
+    const double ty = r[1].x * mx + r[1].y * my + r[1].z * mz + tr.y;
+    const double inv_z = 1.0 / tz;
+    e.x = float(c.fx * tx * inv_z + c.cx), e.y = float(c.fy * ty * inv_z + c.cy);
+    if (a.offsets != nullptr) {
+        const float* o = a.offsets + 2 * (b * a.num_gaussians + i);
+        e.x = float(c.fx * tx * inv_z + c.cx + o[0]), e.y = float(c.fy * ty * inv_z + c.cy + o[1]);
+    }
+    const float *q = a.quats + 4 * i, *s = a.scales + 3 * i;
+    float norm;
+    const Mat3<float> rotation =
+        quat_to_rotation(quat_normalise(Quat<float>{q[0], q[1], q[2], q[3]}, norm));
+    const EwaRows<float> rows = ewa_rows(c, Vec3<float>{float(tx), float(ty), float(tz)});
+    const ImageFactor<float> factor =
+        image_factor(rows, rotation, Vec3<float>{s[0], s[1], s[2]});
+    const Sym2<float> cov = factor_covariance(factor);
+    ConicRoot<float> root;
+    if (!make_conic_root(factor, cov, root)) return false;
+    const float half_x = sqrtf(extent2 * cov.xx), half_y = sqrtf(extent2 * cov.yy);
+    if (!(e.x + half_x > 0.0f && e.x - half_x < float(c.width) && e.y + half_y > 0.0f &&
+          e.y - half_y < float(c.height)))
+        return false;
+    e.l11 = kRootScale * root.l11, e.l21 = kRootScale * root.l21, e.l22 = kRootScale * root.l22;
+    e.log2_opacity = log2f(opacity);
+    z = float(tz);
+    radius = int32_t(ceilf(fminf(long_half_axis(cov, extent2), 1e9f)));
+    return true;
+}
+
+// colour[c] = sum_k basis[k] features[k, c], read 16 bytes at a time where rows are aligned.
+template <int C>
+__device__ __forceinline__ void sum_features(const float* f, int num_coeffs, int used,
+                                             const float* basis, float* colour) {
+    if ((num_coeffs * C) % 4 == 0) {
+        const float4* v = reinterpret_cast<const float4*>(f);
+#pragma unroll
+        for (int q = 0; q < 4 * C; ++q) {  // 16 coefficients at most
+            if (q * 4 / C >= used) break;
+            const float4 w = __ldg(v + q);
+            const float parts[4] = {w.x, w.y, w.z, w.w};
+#pragma unroll
+            for (int k = 0; k < 4; ++k)
+                if ((4 * q + k) / C < used) colour[(4 * q + k) % C] += basis[(4 * q + k) / C] * parts[k];
+        }
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < 16; ++k) {
+        if (k >= used) break;
+#pragma unroll
+        for (int c = 0; c < C; ++c) colour[c] += basis[k] * __ldg(f + k * C + c);
+    }
+}
+
+template <int C>
+__device__ __forceinline__ void colours_of(const PoseCudaArgs& a, const CameraModel<float>& camera,
+                                           int64_t i, float* colour) {
+    if (a.num_coeffs == 0) {
+#pragma unroll
+        for (int c = 0; c < C; ++c) colour[c] = a.features[i * C + c];
+        return;
+    }
+    const float* m = a.means + 3 * i;
+    float inv_length;
+    const Vec3<float> d =
+        view_direction(Vec3<float>{m[0], m[1], m[2]}, camera.centre, inv_length);
+    float basis[16];
+    sh_basis(a.sh_degree, d, basis);
+#pragma unroll
+    for (int c = 0; c < C; ++c) colour[c] = 0.5f;
+    sum_features<C>(a.features + i * a.num_coeffs * C, a.num_coeffs, sh_num_coeffs(a.sh_degree),
+                    basis, colour);
+#pragma unroll
+    for (int c = 0; c < C; ++c) colour[c] = fmaxf(colour[c], 0.0f);
+}
+
+template <int C> __global__ __launch_bounds__(kSplatThreads) void project_splats(PoseCudaArgs a) {
+    __shared__ CameraModel<float> camera;
+    const int b = blockIdx.y;
+    if (threadIdx.x == 0)
+        camera = make_camera<float>(a.viewmats + 16 * b, a.intrinsics + 9 * b,
+                                    a.width, a.height, a.near);
+    __syncthreads();
+    const int64_t i = int64_t(blockIdx.x) * kSplatThreads + threadIdx.x;
+    Ellipse e = {};
+    float z = 0.0f;
+    int32_t radius = 0;
+    const bool visible = i < a.num_gaussians && project_one(a, camera, b, i, e, z, radius);
+    const int64_t at = b * a.num_gaussians + i;
+    if (i < a.num_gaussians) a.radii[at] = visible ? radius : 0;
+    const TileGrid grid(a);
+    uint32_t* counts = tile_counts(a) + int64_t(b) * grid.count();
+    visit_tiles(visible, e, 0, grid, [&](int tile, uint64_t) { atomicAdd(counts + tile, 1u); });
+    if (!visible) return;
+    constexpr int V = kSplatVectors<C>;
+    float record[4 * V] = {e.x, e.y, e.l11, e.l21, e.l22, e.log2_opacity, z};
+    colours_of<C>(a, camera, i, record + 7);
+    float4* to = reinterpret_cast<float4*>(a.splats) + at * V;
+#pragma unroll
+    for (int k = 0; k < V; ++k)
+        to[k] = make_float4(record[4 * k], record[4 * k + 1], record[4 * k + 2], record[4 * k + 3]);
+}
+
+constexpr int kListThreads = 256;
+
+__global__ __launch_bounds__(kListThreads) static void allocate_lists(PoseCudaArgs a) {
+    const int64_t tiles = int64_t(a.num_cameras) * TileGrid(a).count();
+    const int64_t tile = int64_t(blockIdx.x) * kListThreads + threadIdx.x;
+    const int lane = threadIdx.x % 32;
+    const uint32_t count = tile < tiles ? tile_counts(a)[tile] : 0;
+    unsigned long long sum = count;  // inclusive over the warp
+    for (int offset = 1; offset < 32; offset <<= 1) {
+        const unsigned long long other = __shfl_up_sync(kFullWarp, sum, offset);
+        if (lane >= offset) sum += other;
+    }
+    unsigned long long base = 0;
+    if (lane == 31 && sum > 0)
+        base = atomicAdd(reinterpret_cast<unsigned long long*>(a.total), sum);
+    base = __shfl_sync(kFullWarp, base, 31);
+    if (tile >= tiles) return;
+    const bool fits = base + sum <= (unsigned long long)a.capacity;
+    const uint32_t begin = fits ? uint32_t(base + sum - count) : kNoList;
+    a.begins[tile] = begin, a.cursors[tile] = begin;
+}
+
+template <int C> __global__ __launch_bounds__(kSplatThreads) void fill_lists(PoseCudaArgs a) {
+    const int b = blockIdx.y;
+    const int64_t i = int64_t(blockIdx.x) * kSplatThreads + threadIdx.x;
+    const int64_t at = b * a.num_gaussians + i;
+    const bool visible = i < a.num_gaussians && a.radii[at] > 0;
+    Ellipse e = {};
+    uint64_t key = 0;
+    if (visible) {
+        const float4* from = reinterpret_cast<const float4*>(a.splats) + at * kSplatVectors<C>;
+        const float4 p = from[0], q = from[1];
+        e = {p.x, p.y, p.z, p.w, q.x, q.y};
+        key = depth_key(q.z, uint32_t(i));
+    }
+    const TileGrid grid(a);
+    uint32_t* cursors = a.cursors + int64_t(b) * grid.count();
+    visit_tiles(visible, e, key, grid, [&](int tile, uint64_t tile_key) {
+        const uint32_t place = atomicAdd(cursors + tile, 1u);
+        if (place < kNoList) a.keys[place] = tile_key;
+    });
+    // *total is final here; the host reads it whenever it arrives, to size later calls
+    if (a.host_total != nullptr && blockIdx.x == 0 && b == 0 && threadIdx.x == 0)
+        *a.host_total = int64_t(*a.total);
+}
+
+}  // namespace pose_rasterizer

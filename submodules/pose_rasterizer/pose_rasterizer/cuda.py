@@ -1,0 +1,309 @@
+"""The CUDA back end: float32, contiguous tensors in, tensors out, nothing waits for the device.
+
+The tile lists' length is known only on the device. Their memory is sized by what earlier calls of
+the same shape needed (the device reports it into pinned memory); a tile whose list finds no room
+searches the whole scene instead, so results never depend on the guess, only that call's time does.
+"""
+
+import ctypes
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pose_rasterizer import build_cuda
+from pose_rasterizer.native import pointer
+
+ABI = 1  # of csrc/cuda/api.cu
+TILE_PX = 16  # kTile of csrc/cuda/args.h
+MAX_CHANNELS = build_cuda.CHANNELS[-1]
+MAX_ENTRIES = 2**31 - 2**20
+FIRST_ENTRIES_PER_SPLAT = 8  # guess for a shape not seen before
+FIRST_ENTRIES = 1 << 18
+HEADROOM = 1.3
+NUM_SLOTS = 256  # shapes remembered per device
+
+_POINTERS = (
+    "means quats scales opacities features viewmats intrinsics backgrounds offsets"
+    " image alpha depth radii splats begins used ids total cursors keys host_total"
+    " v_image v_alpha v_depth sums tickets bounds pose_parts"
+    " v_means v_quats v_scales v_opacities v_features v_viewmats v_offsets stream"
+).split()
+
+
+class Args(ctypes.Structure):
+    """`PoseCudaArgs` of csrc/cuda/args.h."""
+
+    _fields_ = [
+        *[(name, ctypes.c_void_p) for name in _POINTERS],
+        *[(name, ctypes.c_int64) for name in ("num_gaussians", "capacity")],
+        *[
+            (name, ctypes.c_int32)
+            for name in (
+                "num_cameras num_coeffs sh_degree width height keep deterministic device".split()
+            )
+        ],
+        ("near", ctypes.c_float),
+    ]
+
+
+@dataclass(frozen=True)
+class Library:
+    """A loaded library and the layout facts it reports."""
+
+    lib: ctypes.CDLL
+    record_floats: int  # per splat
+    sum_floats: int  # per splat, backward
+    pose_floats: int  # per camera and block
+    splats_per_part: int
+
+
+@functools.cache
+def _library(channels: int) -> Library:
+    lib = build_cuda.load_library(channels)
+    layout = (ctypes.c_int64 * 7)()
+    lib.pose_cuda_layout(layout)
+    assert layout[0] == ABI and layout[1] == channels and layout[6] == ctypes.sizeof(Args)
+    lib.pose_cuda_forward.restype = lib.pose_cuda_backward.restype = ctypes.c_char_p
+    lib.pose_cuda_forward.argtypes = [ctypes.c_void_p]
+    lib.pose_cuda_backward.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    return Library(lib, *layout[2:6])
+
+
+def library(channels: int) -> None:
+    """Builds and loads what `channels` colours need. Raises BuildError."""
+    for size in {min(channels, MAX_CHANNELS), channels % MAX_CHANNELS or MAX_CHANNELS}:
+        _library(size)
+
+
+def _stream(device: torch.device) -> int:
+    return torch.cuda.current_stream(device).cuda_stream
+
+
+@functools.cache
+def _memory_limit(device: int) -> int:
+    """Entries whose lists take a quarter of the device's memory."""
+    return torch.cuda.get_device_properties(device).total_memory // 4 // 12
+
+
+class Capacities:
+    """How many list entries to make room for, by shape, from what the device reported before."""
+
+    def __init__(self):
+        # Written by the device at any time and only ever a hint, so reading needs no wait.
+        self.slots = torch.zeros(NUM_SLOTS, dtype=torch.int64, pin_memory=torch.cuda.is_available())
+        self.view = self.slots.numpy()
+        self.address = self.slots.data_ptr()
+        self.shapes = {}  # shape -> [slot, splats of the call that the slot reports on, peak]
+
+    def choose(self, shape: tuple, num_splats: int, limit: int) -> tuple[int, int]:
+        """(entries to make room for, address that receives the entries needed)."""
+        known = self.shapes.get(shape)
+        if known is None:
+            if len(self.shapes) == NUM_SLOTS:
+                self.shapes.clear()
+            known = self.shapes[shape] = [len(self.shapes), num_splats, 0.0]
+            self.view[known[0]] = 0
+        slot, last_splats, peak = known
+        seen = int(self.view[slot])
+        if seen > 0 and last_splats > 0:
+            peak = max(seen / last_splats, 0.98 * peak)
+            known[2] = peak
+        known[1] = num_splats
+        if peak > 0:
+            wanted = int(HEADROOM * peak * num_splats)
+        else:
+            wanted = FIRST_ENTRIES_PER_SPLAT * num_splats + FIRST_ENTRIES
+        step = max(1 << 12, 1 << max(wanted.bit_length() - 4, 0))  # stable sizes suit the allocator
+        wanted = (wanted // step + 1) * step
+        return min(wanted, limit, MAX_ENTRIES), self.address + 8 * slot
+
+
+@functools.cache
+def _capacities(device: int) -> Capacities:
+    return Capacities()
+
+
+@dataclass
+class Frame:
+    """What forward leaves for backward: the parameter block and the memory it points to."""
+
+    library: Library
+    args: Args
+    memory: Tensor
+
+
+def _carve(start: int, *sizes: int) -> list[int]:
+    """Addresses of consecutive pieces (bytes) from `start` on."""
+    out = []
+    for size in sizes:
+        out.append(start)
+        start += size
+    return out
+
+
+def _forward(inputs, settings, keep: bool):
+    means, quats, scales, opacities, features, viewmats, intrinsics, backgrounds, offsets = inputs
+    n, (cameras, channels) = means.shape[0], backgrounds.shape
+    height, width = settings.size
+    device = means.device
+    lib = _library(channels)
+    index = device.index or 0
+    tiles = cameras * (-(-height // TILE_PX)) * (-(-width // TILE_PX))
+    if tiles >= 2**31:
+        raise ValueError(
+            f"{cameras} cameras of {width}x{height} px are too many tiles for one call; render"
+            " fewer at once"
+        )
+    shape = (cameras, height, width)
+    capacity, host_total = _capacities(index).choose(shape, cameras * n, _memory_limit(index))
+
+    image = torch.empty((cameras, channels, height, width), device=device)
+    alpha = torch.empty((cameras, 1, height, width), device=device)
+    depth = torch.empty((cameras, 1, height, width), device=device)
+    radii = torch.empty((cameras, n), dtype=torch.int32, device=device)
+    records = cameras * n * lib.record_floats
+    memory = torch.empty(records + 2 * tiles + capacity, device=device)
+    scratch = torch.empty(2 * capacity + 2 + 2 * tiles, device=device)
+    splats, begins, used, ids = _carve(
+        memory.data_ptr(), 4 * records, 4 * tiles, 4 * tiles, 4 * capacity
+    )
+    keys, total, cursors = _carve(scratch.data_ptr(), 8 * capacity, 8 + 4 * tiles, 4 * tiles)
+    args = Args(
+        means.data_ptr(), quats.data_ptr(), scales.data_ptr(), opacities.data_ptr(),
+        features.data_ptr(), viewmats.data_ptr(), intrinsics.data_ptr(), backgrounds.data_ptr(),
+        pointer(offsets), image.data_ptr(), alpha.data_ptr(), depth.data_ptr(), radii.data_ptr(),
+        splats, begins, used, ids, total, cursors, keys, host_total,
+    )  # fmt: skip
+    args.stream = _stream(device)
+    args.num_gaussians, args.capacity, args.num_cameras = n, capacity, cameras
+    args.num_coeffs, args.sh_degree = settings.num_coeffs, settings.sh_degree
+    args.width, args.height, args.near = width, height, settings.near
+    args.keep, args.device = int(keep), index
+    _check(lib.lib.pose_cuda_forward(ctypes.addressof(args)))
+    return (image, alpha, depth, radii), Frame(lib, args, memory) if keep else None
+
+
+_TENSORS = _POINTERS[:13]  # inputs, then outputs of forward
+
+
+def _point_to(args: Args, inputs, outputs) -> None:
+    """Autograd may hand back other memory than it was given (hooks on saved tensors)."""
+    for name, tensor in zip(_TENSORS, (*inputs, *outputs), strict=True):
+        setattr(args, name, pointer(tensor))
+
+
+def _check(message: bytes | None) -> None:
+    if message is not None:
+        raise RuntimeError(f"the CUDA rasterizer failed: {message.decode()}")
+
+
+def _backward(inputs, outputs, frame: Frame, grads, wanted):
+    args, lib = frame.args, frame.library
+    device = inputs[0].device
+    like = [
+        torch.empty_like(t) if t is not None and w else None
+        for t, w in zip(inputs, wanted, strict=True)
+    ]
+    v_means, v_quats, v_scales, v_opacities, v_features, v_viewmats, _, v_backgrounds, v_offsets = (
+        like
+    )
+    v_image, v_alpha, v_depth = grads
+    if v_backgrounds is not None:
+        left = 1 - outputs[1]
+        like[7] = (
+            torch.zeros_like(v_backgrounds) if v_image is None else (v_image * left).sum((-2, -1))
+        )
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    n, cameras = args.num_gaussians, args.num_cameras
+    sums = cameras * n * lib.sum_floats * (2 if deterministic else 1)
+    parts = cameras * (-(-n // lib.splats_per_part)) * lib.pose_floats if v_viewmats is not None else 0
+    if n == 0:
+        return [None if v is None else v if k == 7 else v.zero_() for k, v in enumerate(like)]
+    scratch = torch.empty(sums + cameras + 8 + parts, device=device)
+    args.sums, args.tickets, args.bounds, args.pose_parts = _carve(
+        scratch.data_ptr(), 4 * sums, 4 * cameras, 32, 4 * parts
+    )
+    _point_to(args, inputs, outputs)
+    args.v_image, args.v_alpha, args.v_depth = pointer(v_image), pointer(v_alpha), pointer(v_depth)
+    args.v_means, args.v_quats = pointer(v_means), pointer(v_quats)
+    args.v_scales, args.v_opacities = pointer(v_scales), pointer(v_opacities)
+    args.v_features, args.v_viewmats = pointer(v_features), pointer(v_viewmats)
+    args.v_offsets = pointer(v_offsets)
+    args.deterministic = int(deterministic)
+    args.stream = _stream(device)
+    address = ctypes.addressof(args)
+    _check(lib.lib.pose_cuda_backward(address, 4 * (sums + cameras + 8)))
+    return like
+
+
+def _aligned(inputs):
+    """Rows of features are read 16 bytes at a time: a view that starts between is copied."""
+    if inputs[4].data_ptr() % 16 == 0:
+        return inputs
+    return [t.clone() if k == 4 else t for k, t in enumerate(inputs)]
+
+
+def _groups(channels: int) -> list[tuple[int, int]]:
+    return [(c, min(c + MAX_CHANNELS, channels)) for c in range(0, channels, MAX_CHANNELS)]
+
+
+def _share(inputs, first: int, end: int) -> list:
+    """The inputs with only channels first..end of features and background."""
+    share = list(inputs)
+    share[4] = inputs[4][..., first:end].contiguous()
+    share[7] = inputs[7][:, first:end].contiguous()
+    return share
+
+
+def forward(inputs, settings, keep: bool):
+    """Renders all cameras in one set of launches; more than 8 channels take several.
+
+    Args:
+        inputs: means [N,3], quats [N,4], scales [N,3], opacities [N], features [N,K,C] or [N,C],
+            viewmats [B,4,4], intrinsics [B,3,3], backgrounds [B,C], offsets [B,N,2] or None.
+        keep: whether backward will be called.
+    Returns:
+        (image [B,C,H,W], alpha [B,1,H,W], depth [B,1,H,W], radii [B,N]) and a list of frames.
+    """
+    inputs = _aligned(inputs)
+    channels = inputs[7].shape[1]
+    if channels <= MAX_CHANNELS:
+        outputs, frame = _forward(inputs, settings, keep)
+        return outputs, [frame]
+    done = [_forward(_share(inputs, *g), settings, keep) for g in _groups(channels)]
+    image = torch.cat([outputs[0] for outputs, _ in done], 1)
+    return (image, *done[0][0][1:]), [frame for _, frame in done]
+
+
+def backward(inputs, outputs, frames, settings, grads, wanted):
+    """Gradients of the inputs, shared by the cameras; repeatable to the bit where torch's
+    deterministic algorithms are switched on.
+
+    Args:
+        grads: dL/d(image, alpha, depth), each like the output or None.
+        wanted: for each of the inputs whether its gradient is needed (intrinsics: never).
+    Returns:
+        A list like `inputs`, None where not wanted.
+    """
+    grads = [None if g is None else g.contiguous() for g in grads]
+    inputs = _aligned(inputs)
+    channels = outputs[0].shape[1]
+    if channels <= MAX_CHANNELS:
+        return _backward(inputs, outputs, frames[0], grads, wanted)
+    totals = None
+    for frame, (first, end) in zip(frames, _groups(channels), strict=True):
+        share = _share(inputs, first, end)
+        images = outputs[0][:, first:end].contiguous()
+        v_image = None if grads[0] is None else grads[0][:, first:end].contiguous()
+        others = grads[1:] if first == 0 else (None, None)
+        found = _backward(share, (images, *outputs[1:]), frame, (v_image, *others), wanted)
+        totals = [[v] for v in found] if totals is None else [
+            [*t, v] for t, v in zip(totals, found, strict=True)
+        ]  # fmt: skip
+    joined = {4: lambda parts: torch.cat(parts, -1), 7: lambda parts: torch.cat(parts, 1)}
+    return [
+        None if parts[0] is None else joined.get(k, lambda p: torch.stack(p).sum(0))(parts)
+        for k, parts in enumerate(totals)
+    ]

@@ -1,0 +1,166 @@
+"""The CUDA kernels' logic, run on the CPU by tests/emulator: blocks in turn, threads as fibers.
+
+What only a GPU shows (races, speed) is in test_cuda_gpu.py.
+"""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from pose_rasterizer import build, cuda, ops
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="the emulator needs g++")
+ALL = ("means", "quats", "scales", "opacities", "features", "viewmat", "background", "offset")
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory):
+    """emulator(channels) -> the kernels as a library that runs on the CPU."""
+    folder = tmp_path_factory.mktemp("emulator")
+    built = {}
+
+    def load(channels):
+        if channels not in built:
+            library = folder / f"c{channels}.so"
+            flags = "-std=c++17 -O1 -ffp-contract=off -fPIC -shared -fvisibility=hidden".split()
+            flags += ["-DPOSE_EMULATE", f"-DPOSE_CHANNELS={channels}", f"-I{HERE / 'emulator'}"]
+            source = str(build.source_folder() / "cuda" / "api.cu")
+            command = [COMPILER, *flags, "-x", "c++", source, "-o", str(library)]
+            subprocess.run(command, check=True)
+            built[channels] = ctypes.CDLL(str(library))
+        return built[channels]
+
+    return load
+
+
+@pytest.fixture
+def on_emulator(emulator, monkeypatch):
+    """Sends CPU tensors through the CUDA back end, on the emulator."""
+    for cached in (cuda._library, cuda._capacities):
+        cached.cache_clear()
+    monkeypatch.setattr(cuda.build_cuda, "load_library", emulator)
+    monkeypatch.setattr(cuda, "_stream", lambda device: None)
+    monkeypatch.setattr(cuda, "_memory_limit", lambda device: 1 << 20)
+    choose = ops._choose
+
+    def pick(backend, means, channels):
+        return choose(backend, means, channels) if backend == "reference" else cuda
+
+    monkeypatch.setattr(ops, "_choose", pick)
+    yield
+    for cached in (cuda._library, cuda._capacities):
+        cached.cache_clear()
+
+
+def compare(scene, gradients, relative, wanted=ALL, outputs=("image", "alpha", "depth"), **kwargs):
+    """Image and gradients of the emulated kernels against the float64 reference."""
+    out, grads = gradients(scene, None, torch.float32, wanted, outputs, **kwargs)
+    ref, exact = gradients(scene, "reference", torch.float64, wanted, outputs, **kwargs)
+    assert (out.image - ref.image).abs().max() <= 1e-4  # worst seen 1.5e-5
+    assert (out.alpha - ref.alpha).abs().max() <= 1e-4
+    assert (out.depth - ref.depth).abs().max() <= 1e-3
+    assert (out.radii - ref.radii).abs().max() <= 1
+    for name in wanted:
+        assert relative(grads[name], exact[name]) <= 1e-3, name  # worst seen 1e-4
+    return out, grads
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "channels", "degree"),
+    [(1, (16, 16), 3, 0), (40, (19, 37), 3, 3), (120, (33, 48), 3, 1), (60, (17, 31), 6, 2),
+     (30, (8, 9), 1, None), (50, (21, 16), 6, None)],
+)  # fmt: skip
+def test_kernels_match_the_reference(
+    on_emulator, make_scene, gradients, relative, count, size, channels, degree
+):
+    scene = make_scene(count, size, channels, degree, seed=count)
+    compare(scene, gradients, relative)
+
+
+def test_pose_gradient_alone_matches(on_emulator, make_scene, gradients, relative):
+    scene = make_scene(80, (32, 40), degree=3, seed=5)
+    compare(scene, gradients, relative, wanted=("viewmat",), outputs=("image",))
+
+
+def with_cameras(scene, count):
+    """The scene seen by `count` cameras that differ a little."""
+    g = torch.Generator().manual_seed(count)
+    shift = torch.zeros(count, 4, 4, dtype=torch.float64)
+    shift[:, :3, 3] = 0.1 * torch.randn(count, 3, generator=g, dtype=torch.float64)
+    scene = dict(scene, viewmat=scene["viewmat"] + shift.float().double())
+    scene["offset"] = scene["offset"].expand(count, -1, -1).clone()
+    return scene
+
+
+@pytest.mark.parametrize("wanted", [ALL, ("viewmat",)])
+def test_a_batch_of_cameras_matches(on_emulator, make_scene, gradients, relative, wanted):
+    scene = with_cameras(make_scene(40, (20, 24), degree=2, seed=11), 3)
+    compare(scene, gradients, relative, wanted=wanted)
+
+
+def test_tiles_without_a_list_search_the_scene(
+    on_emulator, make_scene, gradients, relative, monkeypatch
+):
+    scene = make_scene(700, (20, 20), degree=0, seed=3, opacity=(0.01, 0.1))
+    compare(scene, gradients, relative)
+    monkeypatch.setattr(cuda, "_memory_limit", lambda device: 900)  # room for one tile's list
+    compare(scene, gradients, relative)
+
+
+def test_lists_longer_than_shared_memory_match(on_emulator, make_scene, gradients, relative):
+    scene = make_scene(5000, (16, 16), degree=None, seed=4, opacity=(0.005, 0.02))
+    compare(scene, gradients, relative)
+
+
+def test_splats_that_cover_many_tiles_match(on_emulator, make_scene, gradients, relative):
+    scene = make_scene(12, (100, 90), degree=1, seed=8, scale=0.9)
+    compare(scene, gradients, relative)
+
+
+def test_gaussians_behind_the_camera_or_transparent_are_left_out(
+    on_emulator, make_scene, gradients, relative
+):
+    scene = make_scene(60, (24, 24), degree=1, seed=9, distance=0.3)
+    scene["opacities"][::3] = 0.003
+    out, grads = compare(scene, gradients, relative)
+    hidden = out.radii == 0
+    assert 0 < int(hidden.sum()) < 60
+    assert all(not grads[k][hidden].any() for k in ALL[:5])
+
+
+def test_no_gaussians_show_the_background(on_emulator, make_scene, gradients):
+    scene = make_scene(0, (9, 20), degree=1)
+    out, grads = gradients(scene, None, torch.float32)
+    assert torch.equal(out.image, scene["background"].float()[:, None, None].expand(3, 9, 20))
+    assert not out.alpha.any() and not grads["viewmat"].any()
+    assert grads["background"].abs().min() > 0
+
+
+def test_more_than_eight_channels_match(on_emulator, make_scene, gradients, relative):
+    compare(make_scene(30, (16, 20), 10, 1, seed=2), gradients, relative)
+
+
+def test_deterministic_gradients_match_and_repeat(on_emulator, make_scene, gradients, relative):
+    scene = make_scene(60, (24, 40), degree=1, seed=6)
+    torch.use_deterministic_algorithms(True)
+    try:
+        _, first = compare(scene, gradients, relative)
+        _, second = compare(scene, gradients, relative)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_room_for_lists_follows_what_the_device_reported():
+    capacities = cuda.Capacities()
+    first, address = capacities.choose((1, 8, 8), 1000, 1 << 30)
+    assert first >= cuda.FIRST_ENTRIES
+    ctypes.c_int64.from_address(address).value = 50_000  # as the device does
+    assert 65_000 <= capacities.choose((1, 8, 8), 1000, 1 << 30)[0] <= 75_000
+    assert capacities.choose((1, 8, 8), 2000, 1 << 30)[0] >= 130_000
+    assert capacities.choose((1, 8, 8), 2000, 777)[0] == 777
