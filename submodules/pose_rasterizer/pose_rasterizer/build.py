@@ -153,7 +153,9 @@ def build_library(name: str) -> Path:
     version = _run([compiler, "--version"]).stdout
     key = _key(sources + headers, version, " ".join(flags + LINK_FLAGS), _processor())
     target = cache_folder() / f"pose_rasterizer_{name}-{key}.so"
-    return cached(target, f"the {name} back end", lambda: _compile(compiler, flags, sources, target))
+    return cached(
+        target, f"the {name} back end", lambda: _compile(compiler, flags, sources, target)
+    )
 
 
 def cached(target: Path, what: str, compile_target: Callable[[], None]) -> Path:
@@ -202,7 +204,9 @@ def main(argv: list[str] | None = None) -> int:
     """Builds ahead of time and prints where the libraries lie."""
     from pose_rasterizer import build_cuda
 
-    parser = argparse.ArgumentParser(prog="python -m pose_rasterizer.build", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pose_rasterizer.build", description=main.__doc__
+    )
     parser.add_argument(
         "--cuda-arch", nargs="+", metavar="XY", default=None,
         help="GPU architectures to build the CUDA back end for, e.g. 80 90 (default: those of the"

@@ -18,6 +18,7 @@ from pose_rasterizer.native import pointer
 ABI = 1  # of csrc/cuda/api.cu
 TILE_PX = 16  # kTile of csrc/cuda/args.h
 MAX_CHANNELS = build_cuda.CHANNELS[-1]
+COUNTER_WORDS = 8  # kCounterWords
 MAX_ENTRIES = 2**31 - 2**20
 FIRST_ENTRIES_PER_SPLAT = 8  # guess for a shape not seen before
 FIRST_ENTRIES = 1 << 18
@@ -26,7 +27,7 @@ NUM_SLOTS = 256  # shapes remembered per device
 
 _POINTERS = (
     "means quats scales opacities features viewmats intrinsics backgrounds offsets"
-    " image alpha depth radii splats begins used ids total cursors keys host_total"
+    " image alpha depth radii splats begins used ids total counters keys host_total"
     " v_image v_alpha v_depth sums tickets bounds pose_parts"
     " v_means v_quats v_scales v_opacities v_features v_viewmats v_offsets stream"
 ).split()
@@ -145,7 +146,7 @@ def _carve(start: int, *sizes: int) -> list[int]:
 
 def _forward(inputs, settings, keep: bool):
     means, quats, scales, opacities, features, viewmats, intrinsics, backgrounds, offsets = inputs
-    n, (cameras, channels) = means.shape[0], backgrounds.shape
+    n, cameras, channels = means.shape[0], viewmats.shape[0], features.shape[-1]
     height, width = settings.size
     device = means.device
     lib = _library(channels)
@@ -165,16 +166,17 @@ def _forward(inputs, settings, keep: bool):
     radii = torch.empty((cameras, n), dtype=torch.int32, device=device)
     records = cameras * n * lib.record_floats
     memory = torch.empty(records + 2 * tiles + capacity, device=device)
-    scratch = torch.empty(2 * capacity + 2 + 2 * tiles, device=device)
+    scratch = torch.empty(2 * capacity + COUNTER_WORDS * (1 + tiles), device=device)
     splats, begins, used, ids = _carve(
         memory.data_ptr(), 4 * records, 4 * tiles, 4 * tiles, 4 * capacity
     )
-    keys, total, cursors = _carve(scratch.data_ptr(), 8 * capacity, 8 + 4 * tiles, 4 * tiles)
+    counters = 4 * COUNTER_WORDS * tiles
+    total, counters, keys = _carve(scratch.data_ptr(), 4 * COUNTER_WORDS, counters, 8 * capacity)
     args = Args(
         means.data_ptr(), quats.data_ptr(), scales.data_ptr(), opacities.data_ptr(),
-        features.data_ptr(), viewmats.data_ptr(), intrinsics.data_ptr(), backgrounds.data_ptr(),
+        features.data_ptr(), viewmats.data_ptr(), intrinsics.data_ptr(), pointer(backgrounds),
         pointer(offsets), image.data_ptr(), alpha.data_ptr(), depth.data_ptr(), radii.data_ptr(),
-        splats, begins, used, ids, total, cursors, keys, host_total,
+        splats, begins, used, ids, total, counters, keys, host_total,
     )  # fmt: skip
     args.stream = _stream(device)
     args.num_gaussians, args.capacity, args.num_cameras = n, capacity, cameras
@@ -218,7 +220,9 @@ def _backward(inputs, outputs, frame: Frame, grads, wanted):
     deterministic = torch.are_deterministic_algorithms_enabled()
     n, cameras = args.num_gaussians, args.num_cameras
     sums = cameras * n * lib.sum_floats * (2 if deterministic else 1)
-    parts = cameras * (-(-n // lib.splats_per_part)) * lib.pose_floats if v_viewmats is not None else 0
+    parts = (
+        cameras * (-(-n // lib.splats_per_part)) * lib.pose_floats if v_viewmats is not None else 0
+    )
     if n == 0:
         return [None if v is None else v if k == 7 else v.zero_() for k, v in enumerate(like)]
     scratch = torch.empty(sums + cameras + 8 + parts, device=device)
@@ -253,7 +257,7 @@ def _share(inputs, first: int, end: int) -> list:
     """The inputs with only channels first..end of features and background."""
     share = list(inputs)
     share[4] = inputs[4][..., first:end].contiguous()
-    share[7] = inputs[7][:, first:end].contiguous()
+    share[7] = None if inputs[7] is None else inputs[7][:, first:end].contiguous()
     return share
 
 
@@ -262,13 +266,14 @@ def forward(inputs, settings, keep: bool):
 
     Args:
         inputs: means [N,3], quats [N,4], scales [N,3], opacities [N], features [N,K,C] or [N,C],
-            viewmats [B,4,4], intrinsics [B,3,3], backgrounds [B,C], offsets [B,N,2] or None.
+            viewmats [B,4,4], intrinsics [B,3,3], backgrounds [B,C] or None (zeros), offsets [B,N,2]
+            or None.
         keep: whether backward will be called.
     Returns:
         (image [B,C,H,W], alpha [B,1,H,W], depth [B,1,H,W], radii [B,N]) and a list of frames.
     """
     inputs = _aligned(inputs)
-    channels = inputs[7].shape[1]
+    channels = inputs[4].shape[-1]
     if channels <= MAX_CHANNELS:
         outputs, frame = _forward(inputs, settings, keep)
         return outputs, [frame]

@@ -133,13 +133,72 @@ def _check_size(size) -> tuple[int, int]:
     return height, width
 
 
-def _batched(name, tensor, sizes: tuple, batch: int, shape: str) -> Tensor:
-    """[*sizes] or [B, *sizes] -> [B, *sizes]."""
+def _expect_cameras(name, tensor, sizes: tuple, batch: int, shape: str) -> None:
+    """Raises unless `tensor` has the sizes, with or without a leading [B]."""
     if isinstance(tensor, Tensor) and tensor.dim() == len(sizes) + 1:
         _expect(name, tensor, f"{shape} or [{batch}, ...]", (batch, *sizes))
+    else:
+        _expect(name, tensor, f"{shape}, alone or one per camera", sizes)
+
+
+def _with_cameras(tensor, rank: int, batch: int) -> Tensor | None:
+    """[...] of that rank or [B, ...] -> [B, ...]."""
+    if tensor is None or tensor.dim() > rank:
         return tensor
-    _expect(name, tensor, f"{shape}, alone or one per camera", sizes)
-    return tensor.expand(batch, *sizes)
+    tensor = tensor.unsqueeze(0)
+    return tensor if batch == 1 else tensor.expand(batch, *tensor.shape[1:])
+
+
+class Plan(NamedTuple):
+    """What the checks found about a call."""
+
+    single: bool
+    batch: int
+    channels: int
+    settings: Settings
+
+
+_plans: dict[tuple, Plan] = {}
+MAX_PLANS = 256
+
+
+def _plan(means, named: dict, size, sh_degree, near: float) -> Plan:
+    """The checked call. Calls of the same shapes, types and devices are checked once."""
+    try:
+        key = tuple(
+            None if t is None else (t.shape, t.dtype, t.device) for t in (means, *named.values())
+        )
+        key = (key, size, sh_degree, near)
+        known = _plans.get(key)
+        if known is not None:
+            return known
+    except (AttributeError, TypeError):  # not tensors, or a size that isn't a tuple
+        key = None
+    plan = _checked_plan(means, named, size, sh_degree, near)
+    if key is not None:
+        if len(_plans) >= MAX_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+    return plan
+
+
+def _checked_plan(means, named: dict, size, sh_degree, near: float) -> Plan:
+    gaussians = [named[k] for k in ("quats", "scales", "opacities", "sh", "colours")]
+    channels, coeffs = _check_gaussians(means, *gaussians)
+    size = _check_size(size)
+    degree = _check_degree(sh_degree, coeffs)
+    viewmat, offset = named["viewmat"], named["means2d_offset"]
+    single = isinstance(viewmat, Tensor) and viewmat.dim() == 2
+    batch = 1 if single or not isinstance(viewmat, Tensor) else viewmat.shape[0]
+    _expect_cameras("viewmat", viewmat, (4, 4), batch, "[4, 4] or [B, 4, 4]")
+    _expect_cameras("intrinsics", named["intrinsics"], (3, 3), batch, "[3, 3]")
+    if named["background"] is not None:
+        _expect_cameras("background", named["background"], (channels,), batch, f"[{channels}]")
+    if offset is not None:
+        n = means.shape[0]
+        _expect_cameras("means2d_offset", offset, (n, 2), batch, f"[{n}, 2]")
+    _check_same(means, named)
+    return Plan(single, batch, channels, Settings(size, coeffs, degree, near))
 
 
 @functools.cache
@@ -223,37 +282,30 @@ def rasterize(
         backend: "reference", "cpu" or "cuda"; default by the tensors' device (float32), the
             reference for other dtypes.
     """
-    channels, coeffs = _check_gaussians(means, quats, scales, opacities, sh, colours)
-    size = _check_size(size)
-    degree = _check_degree(sh_degree, coeffs)
-    single = isinstance(viewmat, Tensor) and viewmat.dim() == 2
-    batch = 1 if single or not isinstance(viewmat, Tensor) else viewmat.shape[0]
-    viewmats = _batched("viewmat", viewmat, (4, 4), batch, "[4, 4] or [B, 4, 4]")
-    intrinsics = _batched("intrinsics", intrinsics, (3, 3), batch, "[3, 3]")
-    if background is None:
-        background = means.new_zeros(channels)
-    backgrounds = _batched("background", background, (channels,), batch, f"[{channels}]")
-    offsets = means2d_offset
-    if offsets is not None:
-        n = means.shape[0]
-        offsets = _batched("means2d_offset", offsets, (n, 2), batch, f"[{n}, 2]")
     named = {"quats": quats, "scales": scales, "opacities": opacities, "sh": sh, "colours": colours}
     named |= {"viewmat": viewmat, "intrinsics": intrinsics, "background": background}
-    _check_same(means, named | {"means2d_offset": means2d_offset})
-
-    settings = Settings(size, coeffs, degree, float(near))
+    named |= {"means2d_offset": means2d_offset}
+    plan = _plan(means, named, size, sh_degree, float(near))
+    single, batch, channels, settings = plan
     module = _choose(backend, means, channels)
-    features = sh if sh is not None else colours
-    inputs = [means, quats, scales, opacities, features]
-    inputs += [viewmats, intrinsics, backgrounds, offsets]
+    if background is None and module is not cuda:
+        background = means.new_zeros(channels)
+    inputs = [means, quats, scales, opacities, sh if sh is not None else colours]
+    inputs.append(viewmat.unsqueeze(0) if single else viewmat)
+    for tensor, rank in ((intrinsics, 2), (background, 1), (means2d_offset, 2)):
+        inputs.append(_with_cameras(tensor, rank, batch))
     if module is None:
         outputs = _run_reference(inputs, settings)
-    else:
-        if intrinsics.requires_grad and torch.is_grad_enabled():
-            raise ValueError(
-                "the compiled back ends have no gradient for the intrinsics; detach them or use"
-                " backend='reference'"
-            )
-        inputs = [None if t is None else t.contiguous() for t in inputs]
+        return Rasterization(*(o[0] for o in outputs) if single else outputs)
+    with_grad = torch.is_grad_enabled()
+    if with_grad and intrinsics.requires_grad:
+        raise ValueError(
+            "the compiled back ends have no gradient for the intrinsics; detach them or use"
+            " backend='reference'"
+        )
+    inputs = [None if t is None else t.contiguous() for t in inputs]
+    if with_grad and any(t is not None and t.requires_grad for t in inputs):
         outputs = _Native.apply(module, settings, *inputs)
-    return Rasterization(*(o[0] for o in outputs) if single else outputs)
+    else:
+        outputs, _ = module.forward(inputs, settings, False)
+    return Rasterization(*(o.squeeze(0) for o in outputs) if single else outputs)

@@ -92,7 +92,7 @@ def gradients(render):
         loss = 0
         for name in outputs:
             value = getattr(out, name)
-            weight = torch.randn(value.shape, generator=g, dtype=torch.float64).to(dtype)
+            weight = torch.randn(value.shape, generator=g, dtype=torch.float64).to(value)
             loss = loss + (weight * value).sum()
         loss.backward()
         return out, {name: scene[name].grad for name in wanted}

@@ -226,6 +226,7 @@ __device__ __noinline__ void finish_pose(const PoseCudaArgs& a, const CameraMode
     const float* parts = a.pose_parts + int64_t(b) * blocks * kPoseFloats;
     double sum = 0.0;
     if (value < 15)
+#pragma unroll 8
         for (int k = lane; k < blocks; k += kAdjointThreads / 16)
             sum += double(__ldcg(parts + int64_t(k) * kPoseFloats + value));
     rows[lane][value] = sum;

@@ -64,7 +64,7 @@ POSE_EXPORT void pose_cuda_layout(int64_t out[7]) {
     out[4] = kPoseFloats, out[5] = kAdjointThreads, out[6] = sizeof(PoseCudaArgs);
 }
 
-// Null, or what went wrong.
+// Null, or what went wrong. `counters` lies 32 bytes after `total`.
 POSE_EXPORT const char* pose_cuda_forward(const PoseCudaArgs* args) {
     const PoseCudaArgs& a = *args;
     const DeviceGuard guard(a.device);
@@ -72,7 +72,7 @@ POSE_EXPORT const char* pose_cuda_forward(const PoseCudaArgs* args) {
     const cudaStream_t s = static_cast<cudaStream_t>(a.stream);
     const int64_t tiles = int64_t(a.num_cameras) * TileGrid(a).count();
     const cudaError_t cleared =
-        cudaMemsetAsync(a.total, 0, sizeof(uint64_t) + tiles * sizeof(uint32_t), s);
+        cudaMemsetAsync(a.total, 0, 32 + tiles * kCounterWords * sizeof(uint32_t), s);
     if (cleared != cudaSuccess) return message(cleared);
     const dim3 splats(blocks_for(a.num_gaussians, kSplatThreads), a.num_cameras);
     if (a.num_gaussians > 0)

@@ -7,6 +7,7 @@
 namespace pose_rasterizer {
 
 constexpr int kTile = 16;              // px, side of a tile: one block of threads
+constexpr int kCounterWords = 8;        // a tile's count and cursor have a memory sector of their own
 constexpr int kTileThreads = kTile * kTile;
 constexpr uint32_t kNoList = 0x80000000u;  // of a tile whose list didn't fit the memory given
 
@@ -46,8 +47,8 @@ struct PoseCudaArgs {
     uint32_t* used;           // [B, tiles] splats that the tile's pixels looked at
     uint32_t* ids;            // [capacity] Gaussians, front to back
     // scratch of forward
-    uint64_t* total;          // [1 + ceil(B tiles / 2)]: entries of all lists, then `counts`
-    uint32_t* cursors;        // [B, tiles]
+    uint64_t* total;          // [1] entries of all lists
+    uint32_t* counters;       // [B, tiles, kCounterWords] count, cursor, padding
     uint64_t* keys;           // [capacity] depth and Gaussian
     int64_t* host_total;      // pinned host memory that receives *total, or null
     // backward: inputs

@@ -48,15 +48,14 @@ template <int C, bool kDepth> struct PixelLight {
         const int64_t pixels = int64_t(a.width) * a.height;
         const int64_t at = pixel.camera * pixels + pixel.at;
         const float alpha = a.alpha[at], left = 1.0f - alpha;
-        const float* background = a.backgrounds + pixel.camera * C;
         q0 = a.v_alpha != nullptr ? a.v_alpha[at] : 0.0f;
         float total = 0.0f;
 #pragma unroll
         for (int c = 0; c < C; ++c) {
             const int64_t k = (int64_t(pixel.camera) * C + c) * pixels + pixel.at;
             g[c] = a.v_image != nullptr ? a.v_image[k] : 0.0f;
-            total += g[c] * (a.image[k] - left * background[c]);
-            q0 -= g[c] * background[c];
+            total += g[c] * (a.image[k] - left * background_of(a, pixel.camera, c));
+            q0 -= g[c] * background_of(a, pixel.camera, c);
         }
         if (kDepth && alpha > 0.0f) {
             const float depth = a.depth[at];
@@ -65,6 +64,22 @@ template <int C, bool kDepth> struct PixelLight {
             total += gz * depth * alpha;
         }
         behind = total + q0 * alpha;
+    }
+
+    // What a unit of the splat's weight is worth.
+    __device__ __forceinline__ float worth(const float4* splat, float z) const {
+        float q = kDepth ? q0 + gz * z : q0;
+#pragma unroll
+        for (int c = 0; c < C; ++c) q += g[c] * record_colour<C>(splat, c);
+        return q;
+    }
+
+    // Passes a splat; v = dL/d(log alpha), nothing where alpha is clamped.
+    __device__ __forceinline__ float2 pass(float alpha, float q, float& transmittance, bool& live) {
+        const float weight = pass_light(alpha, transmittance, live), gain = weight * q;
+        behind -= gain;
+        const float v = gain - alpha * behind * fast_reciprocal(1.0f - alpha);
+        return make_float2(alpha < kAlphaMax ? v : 0.0f, weight);
     }
 };
 
@@ -138,9 +153,9 @@ template <int C, bool kDepth> struct WarpGroup {
     int count = 0;
     int own = 0;            // batch index of the splat that this lane will reduce
 
-    __device__ __forceinline__ void push(int j, float v, float w) {
+    __device__ __forceinline__ void push(int j, float2 pair) {
         const int lane = threadIdx.x % 32;
-        pairs[count * kPairRow + lane] = make_float2(v, w);
+        pairs[count * kPairRow + lane] = pair;
         if (lane % kGroup == count) own = j;
         ++count;
     }
@@ -218,31 +233,17 @@ __global__ __launch_bounds__(kTileThreads) void backward_tiles(PoseCudaArgs a) {
             load_splat<C>(a, pixel, id, batch, masks);
         }
         __syncthreads();
-        walk_batch(masks, m, live, [&](int j) {
-            const float4* splat = batch + j * V;
-            const float4 q4 = splat[1];
-            const float power = splat_power(splat[0], q4, x, y);
-            float v = 0.0f, weight = 0.0f;
-            if (live && power >= kLog2AlphaMin) {
-                const float raw = fast_exp2(power), alpha = fminf(raw, kAlphaMax);
-                const float next = transmittance * (1.0f - alpha);
-                if (next < kTransmittanceMin) {
-                    live = false;
-                } else {
-                    weight = alpha * transmittance;
-                    float q = light.q0;
-#pragma unroll
-                    for (int c = 0; c < C; ++c) q += light.g[c] * record_colour<C>(splat, c);
-                    if (kDepth) q += light.gz * q4.z;
-                    light.behind -= weight * q;
-                    if (raw < kAlphaMax)  // clamped: no gradient
-                        v = weight * q - alpha * light.behind * fast_reciprocal(1.0f - alpha);
-                    transmittance = next;
-                }
-            }
-            if (!__any_sync(kFullWarp, weight != 0.0f)) return;
-            group.push(j, v, weight);
-            if (group.count == kGroup) group.flush(a, first_splat, batch, ids, scale);
+        walk_batch(masks, m, live, [&](int i, int j, bool two) {
+            const float4 *s = batch + i * V, *t = batch + j * V;
+            const float4 sq = s[1], tq = t[1];
+            const float alpha = splat_alpha(s[0], sq, x, y);
+            const float other = two ? splat_alpha(t[0], tq, x, y) : 0.0f;
+            const float worth = light.worth(s, sq.z), other_worth = light.worth(t, tq.z);
+            const float2 first = light.pass(alpha, worth, transmittance, live);
+            const float2 second = light.pass(other, other_worth, transmittance, live);
+            if (__any_sync(kFullWarp, first.y != 0.0f)) group.push(i, first);
+            if (__any_sync(kFullWarp, second.y != 0.0f)) group.push(j, second);
+            if (group.count > kGroup - 2) group.flush(a, first_splat, batch, ids, scale);
         });
         group.flush(a, first_splat, batch, ids, scale);
         __syncthreads();
@@ -262,7 +263,7 @@ template <int C> __global__ __launch_bounds__(256) void find_bounds(PoseCudaArgs
         float plain = a.v_alpha != nullptr ? fabsf(a.v_alpha[k]) : 0.0f, sum = 0.0f;
         for (int c = 0; c < C && a.v_image != nullptr; ++c) {
             const float g = fabsf(a.v_image[(b * C + c) * pixels + k % pixels]);
-            sum += g, plain += g * fabsf(a.backgrounds[b * C + c]);
+            sum += g, plain += g * fabsf(background_of(a, int(b), c));
         }
         if (a.v_depth != nullptr && a.alpha[k] > 0.0f) {
             const float gz = fabsf(a.v_depth[k] / a.alpha[k]);

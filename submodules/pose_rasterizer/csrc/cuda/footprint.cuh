@@ -27,14 +27,13 @@ __device__ __forceinline__ Region make_region(const Ellipse& e) {
     Region r;
     r.x = e.x, r.y = e.y, r.l21 = e.l21, r.l22 = e.l22;
     r.extent = __fadd_rn(e.log2_opacity, kExtentSlack - kLog2AlphaMin);
-    const float root = __fsqrt_rn(r.extent > 0.0f ? r.extent : 0.0f);
+    const float root = fast_sqrt(fmaxf(r.extent, 0.0f)), inv_l22 = fast_reciprocal(e.l22);
     const float norm =
-        __fsqrt_rn(__fadd_rn(__fmul_rn(e.l22, e.l22), __fmul_rn(e.l21, e.l21)));
-    r.inv_l11 = __fdiv_rn(1.0f, e.l11);
-    r.half_y = __fdiv_rn(root, e.l22);
-    const float slope = __fdiv_rn(norm, e.l22);
-    r.half_x = __fmul_rn(__fmul_rn(root, slope), r.inv_l11);
-    r.dy_right = -__fdiv_rn(__fmul_rn(e.l21, r.half_y), norm);
+        fast_sqrt(__fadd_rn(__fmul_rn(e.l22, e.l22), __fmul_rn(e.l21, e.l21)));
+    r.inv_l11 = fast_reciprocal(e.l11);
+    r.half_y = __fmul_rn(root, inv_l22);
+    r.half_x = __fmul_rn(__fmul_rn(root, __fmul_rn(norm, inv_l22)), r.inv_l11);
+    r.dy_right = -__fmul_rn(__fmul_rn(e.l21, r.half_y), fast_reciprocal(norm));
     return r;
 }
 
@@ -53,8 +52,8 @@ __device__ __forceinline__ bool pixel_span(const Region& r, int row, int rows, i
     if (!(low <= high)) return false;
     const float yr = clamp_float(r.dy_right, low, high), yl = clamp_float(-r.dy_right, low, high);
     const float ar = __fmul_rn(r.l22, yr), al = __fmul_rn(r.l22, yl);
-    const float dr = __fsqrt_rn(fmaxf(__fadd_rn(r.extent, -__fmul_rn(ar, ar)), 0.0f));
-    const float dl = __fsqrt_rn(fmaxf(__fadd_rn(r.extent, -__fmul_rn(al, al)), 0.0f));
+    const float dr = fast_sqrt(fmaxf(__fadd_rn(r.extent, -__fmul_rn(ar, ar)), 0.0f));
+    const float dl = fast_sqrt(fmaxf(__fadd_rn(r.extent, -__fmul_rn(al, al)), 0.0f));
     const float x1 = __fmul_rn(__fadd_rn(dr, -__fmul_rn(r.l21, yr)), r.inv_l11);
     const float x0 = -__fmul_rn(__fadd_rn(dl, __fmul_rn(r.l21, yl)), r.inv_l11);
     const float a = fmaxf(ceilf(__fadd_rn(__fadd_rn(r.x, x0), -0.5f - kPixelSlack)), 0.0f);

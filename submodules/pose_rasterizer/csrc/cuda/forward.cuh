@@ -48,25 +48,14 @@ __device__ __forceinline__ void keep_ids(uint64_t* keys, int n) {
 }
 
 template <int C> struct PixelSums {
-    // alpha is the sum of the weights: 1 - transmittance would lose its last digits where alpha is
-    // small, and with them the gradient of depth = z / alpha
     float transmittance = 1.0f, alpha_sum = 0.0f, z = 0.0f;
     float colour[C] = {};
 
-    __device__ __forceinline__ void add(const float4* splat, float x, float y, bool& live) {
-        const float4 p = splat[0], q = splat[1];
-        const float power = splat_power(p, q, x, y);
-        if (!live || power < kLog2AlphaMin) return;
-        const float alpha = fminf(fast_exp2(power), kAlphaMax);
-        const float after = transmittance * (1.0f - alpha);
-        if (after < kTransmittanceMin) {
-            live = false;
-            return;
-        }
-        const float weight = alpha * transmittance;
-        transmittance = after;
+    __device__ __forceinline__ void add(const float4* splat, float z_splat, float alpha,
+                                        bool& live) {
+        const float weight = pass_light(alpha, transmittance, live);
         alpha_sum += weight;
-        z += weight * q.z;
+        z += weight * z_splat;
 #pragma unroll
         for (int c = 0; c < C; ++c) colour[c] += weight * record_colour<C>(splat, c);
     }
@@ -74,13 +63,15 @@ template <int C> struct PixelSums {
     __device__ __forceinline__ void store(const PoseCudaArgs& a, const Pixel& pixel) const {
         const int64_t pixels = int64_t(a.width) * a.height;
         const int64_t at = pixel.camera * pixels + pixel.at;
-        const float* background = a.backgrounds + pixel.camera * C;
 #pragma unroll
         for (int c = 0; c < C; ++c)
             a.image[(int64_t(pixel.camera) * C + c) * pixels + pixel.at] =
-                colour[c] + transmittance * background[c];
-        a.alpha[at] = alpha_sum;
-        a.depth[at] = alpha_sum > 0.0f ? z / alpha_sum : 0.0f;
+                colour[c] + transmittance * background_of(a, pixel.camera, c);
+        // the larger of alpha and 1 - alpha would lose the last digits of the smaller, and with them
+        // the gradient of depth = z / alpha or of the background
+        const float alpha = transmittance < 0.5f ? 1.0f - transmittance : alpha_sum;
+        a.alpha[at] = alpha;
+        a.depth[at] = alpha > 0.0f ? z / alpha : 0.0f;
     }
 };
 
@@ -93,7 +84,7 @@ template <int C> __global__ __launch_bounds__(kTileThreads) void forward_tiles(P
     const TileGrid grid(a);
     const Pixel pixel(grid);
     const uint32_t begin = a.begins[pixel.tile];
-    const int64_t count = tile_counts(a)[pixel.tile];
+    const int64_t count = a.counters[int64_t(pixel.tile) * kCounterWords];
     const uint32_t* ids = reinterpret_cast<const uint32_t*>(keys);
     float4* batch = reinterpret_cast<float4*>(keys + kSortCapacity / 2);
     const float x = pixel.column + 0.5f, y = pixel.row + 0.5f;
@@ -120,7 +111,14 @@ template <int C> __global__ __launch_bounds__(kTileThreads) void forward_tiles(P
             }
             used += m;
             __syncthreads();
-            walk_batch(masks, m, live, [&](int j) { sums.add(batch + j * V, x, y, live); });
+            walk_batch(masks, m, live, [&](int i, int j, bool two) {
+                const float4 *s = batch + i * V, *t = batch + j * V;
+                const float4 sq = s[1], tq = t[1];
+                const float alpha = splat_alpha(s[0], sq, x, y);
+                const float other = two ? splat_alpha(t[0], tq, x, y) : 0.0f;
+                sums.add(s, sq.z, alpha, live);
+                sums.add(t, tq.z, other, live);
+            });
         }
         __syncthreads();
     }

@@ -40,6 +40,16 @@ __device__ __forceinline__ float fast_reciprocal(float x) {
 #endif
 }
 
+__device__ __forceinline__ float fast_sqrt(float x) {
+#if defined(POSE_EMULATE)
+    return sqrtf(x);
+#else
+    float y;
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
 // Adds four floats to 16-byte aligned global memory: one transaction from sm_90 on.
 __device__ __forceinline__ void atomic_add4(float* to, float4 v) {
 #if !defined(POSE_EMULATE) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && \

@@ -21,10 +21,6 @@ __device__ __forceinline__ uint64_t depth_key(float z, uint32_t id) {
     return uint64_t(__float_as_uint(z)) << 32 | id;
 }
 
-__device__ __forceinline__ uint32_t* tile_counts(const PoseCudaArgs& a) {
-    return reinterpret_cast<uint32_t*>(a.total + 1);
-}
-
 // Projects Gaussian i into camera `c`. False where it can't be seen.
 // The image position is computed in double: far from the image's origin float loses 1e-4 px.
 __device__ __forceinline__ bool project_one(const PoseCudaArgs& a, const CameraModel<float>& c,
@@ -129,8 +125,9 @@ template <int C> __global__ __launch_bounds__(kSplatThreads) void project_splats
     const int64_t at = b * a.num_gaussians + i;
     if (i < a.num_gaussians) a.radii[at] = visible ? radius : 0;
     const TileGrid grid(a);
-    uint32_t* counts = tile_counts(a) + int64_t(b) * grid.count();
-    visit_tiles(visible, e, 0, grid, [&](int tile, uint64_t) { atomicAdd(counts + tile, 1u); });
+    uint32_t* counts = a.counters + int64_t(b) * grid.count() * kCounterWords;
+    visit_tiles(visible, e, 0, grid,
+                [&](int tile, uint64_t) { atomicAdd(counts + int64_t(tile) * kCounterWords, 1u); });
     if (!visible) return;
     constexpr int V = kSplatVectors<C>;
     float record[4 * V] = {e.x, e.y, e.l11, e.l21, e.l22, e.log2_opacity, z};
@@ -147,7 +144,7 @@ __global__ __launch_bounds__(kListThreads) static void allocate_lists(PoseCudaAr
     const int64_t tiles = int64_t(a.num_cameras) * TileGrid(a).count();
     const int64_t tile = int64_t(blockIdx.x) * kListThreads + threadIdx.x;
     const int lane = threadIdx.x % 32;
-    const uint32_t count = tile < tiles ? tile_counts(a)[tile] : 0;
+    const uint32_t count = tile < tiles ? a.counters[tile * kCounterWords] : 0;
     unsigned long long sum = count;  // inclusive over the warp
     for (int offset = 1; offset < 32; offset <<= 1) {
         const unsigned long long other = __shfl_up_sync(kFullWarp, sum, offset);
@@ -160,7 +157,7 @@ __global__ __launch_bounds__(kListThreads) static void allocate_lists(PoseCudaAr
     if (tile >= tiles) return;
     const bool fits = base + sum <= (unsigned long long)a.capacity;
     const uint32_t begin = fits ? uint32_t(base + sum - count) : kNoList;
-    a.begins[tile] = begin, a.cursors[tile] = begin;
+    a.begins[tile] = begin, a.counters[tile * kCounterWords + 1] = begin;
 }
 
 template <int C> __global__ __launch_bounds__(kSplatThreads) void fill_lists(PoseCudaArgs a) {
@@ -177,9 +174,9 @@ template <int C> __global__ __launch_bounds__(kSplatThreads) void fill_lists(Pos
         key = depth_key(q.z, uint32_t(i));
     }
     const TileGrid grid(a);
-    uint32_t* cursors = a.cursors + int64_t(b) * grid.count();
+    uint32_t* cursors = a.counters + int64_t(b) * grid.count() * kCounterWords + 1;
     visit_tiles(visible, e, key, grid, [&](int tile, uint64_t tile_key) {
-        const uint32_t place = atomicAdd(cursors + tile, 1u);
+        const uint32_t place = atomicAdd(cursors + int64_t(tile) * kCounterWords, 1u);
         if (place < kNoList) a.keys[place] = tile_key;
     });
     // *total is final here; the host reads it whenever it arrives, to size later calls

@@ -38,6 +38,27 @@ __device__ __forceinline__ float splat_power(float4 p, float4 q, float x, float 
     return __fmaf_rn(-y1, y1, __fmaf_rn(-y2, y2, q.y));
 }
 
+// alpha of a splat at a pixel, 0 below 1/255.
+__device__ __forceinline__ float splat_alpha(float4 p, float4 q, float x, float y) {
+    const float power = splat_power(p, q, x, y);
+    return power < kLog2AlphaMin ? 0.0f : fminf(fast_exp2(power), kAlphaMax);
+}
+
+// Takes a splat's light from a pixel's transmittance; returns its weight. A pixel that would fall
+// below the least transmittance stops instead; then alpha becomes 0.
+__device__ __forceinline__ float pass_light(float& alpha, float& transmittance, bool& live) {
+    const float next = transmittance * (1.0f - alpha);
+    live = live && !(next < kTransmittanceMin);
+    if (!live) alpha = 0.0f;
+    const float weight = alpha * transmittance;
+    if (live) transmittance = next;
+    return weight;
+}
+
+__device__ __forceinline__ float background_of(const PoseCudaArgs& a, int camera, int c) {
+    return a.backgrounds == nullptr ? 0.0f : a.backgrounds[camera * POSE_CHANNELS + c];
+}
+
 // Colour c of the record q, rest (see args.h).
 template <int C> __device__ __forceinline__ float record_colour(const float4* splat, int c) {
     const float4 v = splat[(7 + c) / 4];
@@ -62,7 +83,8 @@ __device__ __forceinline__ void load_splat(const PoseCudaArgs& a, const Pixel& p
         uint8_t(block_mask(region, pixel.tx * kTile, pixel.ty * kTile, a.width));
 }
 
-// Calls visit(j) for the batch's splats j that reach this warp's pixels, until no lane is live.
+// Calls visit(i, j, two) for the batch's splats that reach this warp's pixels, two at a time so that
+// their arithmetic overlaps (j counts only if `two`), until no lane is live.
 template <class Visit>
 __device__ __forceinline__ void walk_batch(const uint8_t* masks, int n, const bool& live,
                                            Visit visit) {
@@ -72,8 +94,12 @@ __device__ __forceinline__ void walk_batch(const uint8_t* masks, int n, const bo
         const bool mine = group + lane < n && (masks[group + lane] >> warp & 1) != 0;
         unsigned hits = __ballot_sync(kFullWarp, mine);
         while (hits != 0) {
-            visit(group + __ffs(hits) - 1);
+            const int i = group + __ffs(hits) - 1;
             hits &= hits - 1;
+            const bool two = hits != 0;
+            const int j = two ? group + __ffs(hits) - 1 : i;
+            hits &= hits - 1;
+            visit(i, j, two);
         }
     }
 }

@@ -1,6 +1,8 @@
-"""The CUDA kernels' logic, run on the CPU by tests/emulator: blocks in turn, threads as fibers.
+"""The CUDA back end against the float64 reference.
 
-What only a GPU shows (races, speed) is in test_cuda_gpu.py.
+Each test runs on a GPU where there is one (marked gpu), and everywhere on the CPU through
+tests/emulator: the same kernels, blocks in turn, threads as fibers. What only a GPU shows (races,
+capture, large sizes) is in test_cuda_gpu.py.
 """
 
 import ctypes
@@ -14,7 +16,6 @@ from pose_rasterizer import build, cuda, ops
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="the emulator needs g++")
 ALL = ("means", "quats", "scales", "opacities", "features", "viewmat", "background", "offset")
 
 
@@ -38,9 +39,17 @@ def emulator(tmp_path_factory):
     return load
 
 
-@pytest.fixture
-def on_emulator(emulator, monkeypatch):
-    """Sends CPU tensors through the CUDA back end, on the emulator."""
+@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """Device of the tensors; on the CPU they go through the CUDA back end on the emulator."""
+    if request.param == "gpu":
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
+        yield "cuda"
+        return
+    if COMPILER is None:
+        pytest.skip("the emulator needs g++")
+    emulator = request.getfixturevalue("emulator")
     for cached in (cuda._library, cuda._capacities):
         cached.cache_clear()
     monkeypatch.setattr(cuda.build_cuda, "load_library", emulator)
@@ -52,22 +61,33 @@ def on_emulator(emulator, monkeypatch):
         return choose(backend, means, channels) if backend == "reference" else cuda
 
     monkeypatch.setattr(ops, "_choose", pick)
-    yield
+    yield "cpu"
     for cached in (cuda._library, cuda._capacities):
         cached.cache_clear()
 
 
-def compare(scene, gradients, relative, wanted=ALL, outputs=("image", "alpha", "depth"), **kwargs):
-    """Image and gradients of the emulated kernels against the float64 reference."""
-    out, grads = gradients(scene, None, torch.float32, wanted, outputs, **kwargs)
-    ref, exact = gradients(scene, "reference", torch.float64, wanted, outputs, **kwargs)
+@pytest.fixture
+def compare(device, gradients, relative):
+    """compare(scene): image and gradients of the kernels against the float64 reference."""
+
+    def run(scene, wanted=ALL, outputs=("image", "alpha", "depth")):
+        there = {k: v.to(device) if torch.is_tensor(v) else v for k, v in scene.items()}
+        out, grads = gradients(there, None, torch.float32, wanted, outputs)
+        out, grads = type(out)(*(v.cpu() for v in out)), {k: v.cpu() for k, v in grads.items()}
+        ref, exact = gradients(scene, "reference", torch.float64, wanted, outputs)
+        check(out, ref)
+        for name in wanted:
+            assert relative(grads[name], exact[name]) <= 1e-3, name  # worst seen 1e-4
+        return out, grads
+
+    return run
+
+
+def check(out, ref):
     assert (out.image - ref.image).abs().max() <= 1e-4  # worst seen 1.5e-5
     assert (out.alpha - ref.alpha).abs().max() <= 1e-4
     assert (out.depth - ref.depth).abs().max() <= 1e-3
     assert (out.radii - ref.radii).abs().max() <= 1
-    for name in wanted:
-        assert relative(grads[name], exact[name]) <= 1e-3, name  # worst seen 1e-4
-    return out, grads
 
 
 @pytest.mark.parametrize(
@@ -75,16 +95,14 @@ def compare(scene, gradients, relative, wanted=ALL, outputs=("image", "alpha", "
     [(1, (16, 16), 3, 0), (40, (19, 37), 3, 3), (120, (33, 48), 3, 1), (60, (17, 31), 6, 2),
      (30, (8, 9), 1, None), (50, (21, 16), 6, None)],
 )  # fmt: skip
-def test_kernels_match_the_reference(
-    on_emulator, make_scene, gradients, relative, count, size, channels, degree
-):
+def test_kernels_match_the_reference(compare, make_scene, count, size, channels, degree):
     scene = make_scene(count, size, channels, degree, seed=count)
-    compare(scene, gradients, relative)
+    compare(scene)
 
 
-def test_pose_gradient_alone_matches(on_emulator, make_scene, gradients, relative):
+def test_pose_gradient_alone_matches(compare, make_scene):
     scene = make_scene(80, (32, 40), degree=3, seed=5)
-    compare(scene, gradients, relative, wanted=("viewmat",), outputs=("image",))
+    compare(scene, wanted=("viewmat",), outputs=("image",))
 
 
 def with_cameras(scene, count):
@@ -98,59 +116,56 @@ def with_cameras(scene, count):
 
 
 @pytest.mark.parametrize("wanted", [ALL, ("viewmat",)])
-def test_a_batch_of_cameras_matches(on_emulator, make_scene, gradients, relative, wanted):
+def test_a_batch_of_cameras_matches(compare, make_scene, wanted):
     scene = with_cameras(make_scene(40, (20, 24), degree=2, seed=11), 3)
-    compare(scene, gradients, relative, wanted=wanted)
+    compare(scene, wanted=wanted)
 
 
-def test_tiles_without_a_list_search_the_scene(
-    on_emulator, make_scene, gradients, relative, monkeypatch
-):
+def test_tiles_without_a_list_search_the_scene(compare, make_scene, monkeypatch):
     scene = make_scene(700, (20, 20), degree=0, seed=3, opacity=(0.01, 0.1))
-    compare(scene, gradients, relative)
+    compare(scene)
     monkeypatch.setattr(cuda, "_memory_limit", lambda device: 900)  # room for one tile's list
-    compare(scene, gradients, relative)
+    compare(scene)
 
 
-def test_lists_longer_than_shared_memory_match(on_emulator, make_scene, gradients, relative):
-    scene = make_scene(5000, (16, 16), degree=None, seed=4, opacity=(0.005, 0.02))
-    compare(scene, gradients, relative)
+def test_lists_longer_than_shared_memory_match(compare, make_scene):
+    scene = make_scene(4500, (16, 16), degree=None, seed=4, opacity=(0.005, 0.02))
+    compare(scene)
 
 
-def test_splats_that_cover_many_tiles_match(on_emulator, make_scene, gradients, relative):
+def test_splats_that_cover_many_tiles_match(compare, make_scene):
     scene = make_scene(12, (100, 90), degree=1, seed=8, scale=0.9)
-    compare(scene, gradients, relative)
+    compare(scene)
 
 
-def test_gaussians_behind_the_camera_or_transparent_are_left_out(
-    on_emulator, make_scene, gradients, relative
-):
+def test_gaussians_behind_the_camera_or_transparent_are_left_out(compare, make_scene):
     scene = make_scene(60, (24, 24), degree=1, seed=9, distance=0.3)
     scene["opacities"][::3] = 0.003
-    out, grads = compare(scene, gradients, relative)
+    out, grads = compare(scene)
     hidden = out.radii == 0
     assert 0 < int(hidden.sum()) < 60
     assert all(not grads[k][hidden].any() for k in ALL[:5])
 
 
-def test_no_gaussians_show_the_background(on_emulator, make_scene, gradients):
+def test_no_gaussians_show_the_background(device, make_scene, gradients):
     scene = make_scene(0, (9, 20), degree=1)
+    scene = {k: v.to(device) if torch.is_tensor(v) else v for k, v in scene.items()}
     out, grads = gradients(scene, None, torch.float32)
     assert torch.equal(out.image, scene["background"].float()[:, None, None].expand(3, 9, 20))
     assert not out.alpha.any() and not grads["viewmat"].any()
     assert grads["background"].abs().min() > 0
 
 
-def test_more_than_eight_channels_match(on_emulator, make_scene, gradients, relative):
-    compare(make_scene(30, (16, 20), 10, 1, seed=2), gradients, relative)
+def test_more_than_eight_channels_match(compare, make_scene):
+    compare(make_scene(30, (16, 20), 10, 1, seed=2))
 
 
-def test_deterministic_gradients_match_and_repeat(on_emulator, make_scene, gradients, relative):
+def test_deterministic_gradients_match_and_repeat(compare, make_scene):
     scene = make_scene(60, (24, 40), degree=1, seed=6)
     torch.use_deterministic_algorithms(True)
     try:
-        _, first = compare(scene, gradients, relative)
-        _, second = compare(scene, gradients, relative)
+        _, first = compare(scene)
+        _, second = compare(scene)
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(torch.equal(first[k], second[k]) for k in first)
