@@ -33,12 +33,15 @@ _POINTERS = (
 ).split()
 
 
+_NO_GRADIENTS = (None,) * 14  # v_image .. v_offsets
+
+
 class Args(ctypes.Structure):
     """`PoseCudaArgs` of csrc/cuda/args.h."""
 
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in _POINTERS],
-        *[(name, ctypes.c_int64) for name in ("num_gaussians", "capacity")],
+        *[(name, ctypes.c_int64) for name in ("num_gaussians", "capacity", "sum_stride")],
         *[
             (name, ctypes.c_int32)
             for name in (
@@ -68,7 +71,7 @@ def _library(channels: int) -> Library:
     assert layout[0] == ABI and layout[1] == channels and layout[6] == ctypes.sizeof(Args)
     lib.pose_cuda_forward.restype = lib.pose_cuda_backward.restype = ctypes.c_char_p
     lib.pose_cuda_forward.argtypes = [ctypes.c_void_p]
-    lib.pose_cuda_backward.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    lib.pose_cuda_backward.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     return Library(lib, *layout[2:6])
 
 
@@ -146,7 +149,9 @@ def _carve(start: int, *sizes: int) -> list[int]:
 
 def _forward(inputs, settings, keep: bool):
     means, quats, scales, opacities, features, viewmats, intrinsics, backgrounds, offsets = inputs
-    n, cameras, channels = means.shape[0], viewmats.shape[0], features.shape[-1]
+    n, channels = means.shape[0], features.shape[-1]
+    batch = viewmats.shape[:-2]  # () for one camera without a leading dimension
+    cameras = batch[0] if batch else 1
     height, width = settings.size
     device = means.device
     lib = _library(channels)
@@ -160,10 +165,10 @@ def _forward(inputs, settings, keep: bool):
     shape = (cameras, height, width)
     capacity, host_total = _capacities(index).choose(shape, cameras * n, _memory_limit(index))
 
-    image = torch.empty((cameras, channels, height, width), device=device)
-    alpha = torch.empty((cameras, 1, height, width), device=device)
-    depth = torch.empty((cameras, 1, height, width), device=device)
-    radii = torch.empty((cameras, n), dtype=torch.int32, device=device)
+    image = torch.empty((*batch, channels, height, width), device=device)
+    alpha = torch.empty((*batch, 1, height, width), device=device)
+    depth = torch.empty((*batch, 1, height, width), device=device)
+    radii = torch.empty((*batch, n), dtype=torch.int32, device=device)
     records = cameras * n * lib.record_floats
     memory = torch.empty(records + 2 * tiles + capacity, device=device)
     scratch = torch.empty(2 * capacity + COUNTER_WORDS * (1 + tiles), device=device)
@@ -177,12 +182,9 @@ def _forward(inputs, settings, keep: bool):
         features.data_ptr(), viewmats.data_ptr(), intrinsics.data_ptr(), pointer(backgrounds),
         pointer(offsets), image.data_ptr(), alpha.data_ptr(), depth.data_ptr(), radii.data_ptr(),
         splats, begins, used, ids, total, counters, keys, host_total,
+        *_NO_GRADIENTS, _stream(device), n, capacity, 0, cameras, settings.num_coeffs,
+        settings.sh_degree, width, height, int(keep), 0, index, settings.near,
     )  # fmt: skip
-    args.stream = _stream(device)
-    args.num_gaussians, args.capacity, args.num_cameras = n, capacity, cameras
-    args.num_coeffs, args.sh_degree = settings.num_coeffs, settings.sh_degree
-    args.width, args.height, args.near = width, height, settings.near
-    args.keep, args.device = int(keep), index
     _check(lib.lib.pose_cuda_forward(ctypes.addressof(args)))
     return (image, alpha, depth, radii), Frame(lib, args, memory) if keep else None
 
@@ -215,11 +217,16 @@ def _backward(inputs, outputs, frame: Frame, grads, wanted):
     if v_backgrounds is not None:
         left = 1 - outputs[1]
         like[7] = (
-            torch.zeros_like(v_backgrounds) if v_image is None else (v_image * left).sum((-2, -1))
+            torch.zeros_like(v_backgrounds)
+            if v_image is None
+            else (v_image * left).sum((-2, -1)).view_as(v_backgrounds)
         )
     deterministic = torch.are_deterministic_algorithms_enabled()
     n, cameras = args.num_gaussians, args.num_cameras
-    sums = cameras * n * lib.sum_floats * (2 if deterministic else 1)
+    # one camera's sums fit into the rows of v_features, which are written only after they are read
+    row = v_features[0].numel() if v_features is not None and n > 0 else 0
+    inside = cameras == 1 and not deterministic and row % 4 == 0 and row >= lib.sum_floats
+    sums = 0 if inside else cameras * n * lib.sum_floats * (2 if deterministic else 1)
     parts = (
         cameras * (-(-n // lib.splats_per_part)) * lib.pose_floats if v_viewmats is not None else 0
     )
@@ -229,6 +236,9 @@ def _backward(inputs, outputs, frame: Frame, grads, wanted):
     args.sums, args.tickets, args.bounds, args.pose_parts = _carve(
         scratch.data_ptr(), 4 * sums, 4 * cameras, 32, 4 * parts
     )
+    args.sum_stride = row if inside else lib.sum_floats
+    if inside:
+        args.sums = v_features.data_ptr()
     _point_to(args, inputs, outputs)
     args.v_image, args.v_alpha, args.v_depth = pointer(v_image), pointer(v_alpha), pointer(v_depth)
     args.v_means, args.v_quats = pointer(v_means), pointer(v_quats)
@@ -238,7 +248,8 @@ def _backward(inputs, outputs, frame: Frame, grads, wanted):
     args.deterministic = int(deterministic)
     args.stream = _stream(device)
     address = ctypes.addressof(args)
-    _check(lib.lib.pose_cuda_backward(address, 4 * (sums + cameras + 8)))
+    cleared = 4 * (sums + cameras + 8)
+    _check(lib.lib.pose_cuda_backward(address, scratch.data_ptr(), cleared))
     return like
 
 
@@ -257,7 +268,7 @@ def _share(inputs, first: int, end: int) -> list:
     """The inputs with only channels first..end of features and background."""
     share = list(inputs)
     share[4] = inputs[4][..., first:end].contiguous()
-    share[7] = None if inputs[7] is None else inputs[7][:, first:end].contiguous()
+    share[7] = None if inputs[7] is None else inputs[7][..., first:end].contiguous()
     return share
 
 
@@ -267,10 +278,11 @@ def forward(inputs, settings, keep: bool):
     Args:
         inputs: means [N,3], quats [N,4], scales [N,3], opacities [N], features [N,K,C] or [N,C],
             viewmats [B,4,4], intrinsics [B,3,3], backgrounds [B,C] or None (zeros), offsets [B,N,2]
-            or None.
+            or None; one camera also without the leading [B].
         keep: whether backward will be called.
     Returns:
-        (image [B,C,H,W], alpha [B,1,H,W], depth [B,1,H,W], radii [B,N]) and a list of frames.
+        (image [B,C,H,W], alpha [B,1,H,W], depth [B,1,H,W], radii [B,N]), without B where viewmats
+        has none, and a list of frames.
     """
     inputs = _aligned(inputs)
     channels = inputs[4].shape[-1]
@@ -278,7 +290,7 @@ def forward(inputs, settings, keep: bool):
         outputs, frame = _forward(inputs, settings, keep)
         return outputs, [frame]
     done = [_forward(_share(inputs, *g), settings, keep) for g in _groups(channels)]
-    image = torch.cat([outputs[0] for outputs, _ in done], 1)
+    image = torch.cat([outputs[0] for outputs, _ in done], -3)
     return (image, *done[0][0][1:]), [frame for _, frame in done]
 
 
@@ -294,20 +306,20 @@ def backward(inputs, outputs, frames, settings, grads, wanted):
     """
     grads = [None if g is None else g.contiguous() for g in grads]
     inputs = _aligned(inputs)
-    channels = outputs[0].shape[1]
+    channels = outputs[0].shape[-3]
     if channels <= MAX_CHANNELS:
         return _backward(inputs, outputs, frames[0], grads, wanted)
     totals = None
     for frame, (first, end) in zip(frames, _groups(channels), strict=True):
         share = _share(inputs, first, end)
-        images = outputs[0][:, first:end].contiguous()
-        v_image = None if grads[0] is None else grads[0][:, first:end].contiguous()
+        images = outputs[0][..., first:end, :, :].contiguous()
+        v_image = None if grads[0] is None else grads[0][..., first:end, :, :].contiguous()
         others = grads[1:] if first == 0 else (None, None)
         found = _backward(share, (images, *outputs[1:]), frame, (v_image, *others), wanted)
         totals = [[v] for v in found] if totals is None else [
             [*t, v] for t, v in zip(totals, found, strict=True)
         ]  # fmt: skip
-    joined = {4: lambda parts: torch.cat(parts, -1), 7: lambda parts: torch.cat(parts, 1)}
+    joined = {4: lambda parts: torch.cat(parts, -1), 7: lambda parts: torch.cat(parts, -1)}
     return [
         None if parts[0] is None else joined.get(k, lambda p: torch.stack(p).sum(0))(parts)
         for k, parts in enumerate(totals)

@@ -291,9 +291,13 @@ def rasterize(
     if background is None and module is not cuda:
         background = means.new_zeros(channels)
     inputs = [means, quats, scales, opacities, sh if sh is not None else colours]
-    inputs.append(viewmat.unsqueeze(0) if single else viewmat)
-    for tensor, rank in ((intrinsics, 2), (background, 1), (means2d_offset, 2)):
-        inputs.append(_with_cameras(tensor, rank, batch))
+    if single and module is cuda:  # takes one camera as it is: fewer views, less for autograd to do
+        inputs += [viewmat, intrinsics, background, means2d_offset]
+        single = False
+    else:
+        inputs.append(viewmat.unsqueeze(0) if single else viewmat)
+        for tensor, rank in ((intrinsics, 2), (background, 1), (means2d_offset, 2)):
+            inputs.append(_with_cameras(tensor, rank, batch))
     if module is None:
         outputs = _run_reference(inputs, settings)
         return Rasterization(*(o[0] for o in outputs) if single else outputs)

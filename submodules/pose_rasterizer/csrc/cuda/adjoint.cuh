@@ -34,11 +34,11 @@ template <int C> struct SplatGradient {
         constexpr int S = kSumFloats<C>;
         float parts[S];
         if (a.deterministic) {
-            const long long* from = static_cast<const long long*>(a.sums) + splat * S;
+            const long long* from = static_cast<const long long*>(a.sums) + splat * a.sum_stride;
 #pragma unroll
             for (int k = 0; k < 7 + C; ++k) parts[k] = float(double(from[k]) * double(inverse));
         } else {
-            const float4* from = static_cast<const float4*>(a.sums) + splat * (S / 4);
+            const float4* from = static_cast<const float4*>(a.sums) + splat * (a.sum_stride / 4);
 #pragma unroll
             for (int k = 0; k < S / 4; ++k) {
                 const float4 p = from[k];
@@ -281,7 +281,7 @@ __device__ __forceinline__ void write_gaussian(const PoseCudaArgs& a, int64_t i,
 
 // kGaussians: any gradient per Gaussian is wanted; else only the pose's.
 template <int C, bool kGaussians>
-__global__ __launch_bounds__(kAdjointThreads) void splats_adjoint(PoseCudaArgs a) {
+__global__ __launch_bounds__(kAdjointThreads, kGaussians ? 3 : 6) void splats_adjoint(PoseCudaArgs a) {
     __shared__ CameraModel<float> camera;
     __shared__ bool last;
     const int64_t i = int64_t(blockIdx.x) * kAdjointThreads + threadIdx.x;

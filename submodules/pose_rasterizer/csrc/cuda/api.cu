@@ -83,13 +83,17 @@ POSE_EXPORT const char* pose_cuda_forward(const PoseCudaArgs* args) {
     return message(cudaGetLastError());
 }
 
-// `clear_bytes`: of the memory from `sums` on that must be zero (sums, tickets, bounds).
-POSE_EXPORT const char* pose_cuda_backward(const PoseCudaArgs* args, int64_t clear_bytes) {
+// `scratch`: memory of `clear_bytes` that must be zero (sums unless in v_features, tickets, bounds).
+POSE_EXPORT const char* pose_cuda_backward(const PoseCudaArgs* args, void* scratch,
+                                           int64_t clear_bytes) {
     const PoseCudaArgs& a = *args;
     const DeviceGuard guard(a.device);
     if (guard.status() != cudaSuccess) return message(guard.status());
     const cudaStream_t s = static_cast<cudaStream_t>(a.stream);
-    cudaError_t status = cudaMemsetAsync(a.sums, 0, clear_bytes, s);
+    cudaError_t status = cudaMemsetAsync(scratch, 0, clear_bytes, s);
+    if (status == cudaSuccess && a.sums == a.v_features)
+        status = cudaMemset2DAsync(a.sums, 4 * a.sum_stride, 0, 4 * kSumFloats<C>, a.num_gaussians,
+                                   s);
     if (status != cudaSuccess) return message(status);
     if (a.deterministic) POSE_LAUNCH(find_bounds<C>, dim3(264), dim3(256), 0, s, a);
     status = a.v_depth != nullptr ? launch_backward_tiles<true>(a, s)

@@ -56,7 +56,7 @@ struct PoseCudaArgs {
     const float* v_alpha;     // [B, H, W] or null
     const float* v_depth;     // [B, H, W] or null
     // backward: scratch
-    void* sums;               // [B, N, kSumFloats] float, or int64 in deterministic mode
+    void* sums;               // [B, N, sum_stride] float, or int64 in deterministic mode
     uint32_t* tickets;        // [B]
     uint32_t* bounds;         // [8] maxima that fix the deterministic mode's scale
     float* pose_parts;        // [B, blocks, kPoseFloats]
@@ -71,6 +71,7 @@ struct PoseCudaArgs {
     void* stream;
     int64_t num_gaussians;
     int64_t capacity;         // entries of `keys` and `ids`; below 2^31
+    int64_t sum_stride;       // numbers between splats' sums; they may lie in the rows of v_features
     int32_t num_cameras;
     int32_t num_coeffs;       // K
     int32_t sh_degree;        // degrees used

@@ -118,8 +118,8 @@ template <int C, bool kDepth> struct SplatSums {
     }
 
     // Adds both halves' sums to memory; lanes 0..15 and 16..31 take every other vector.
-    __device__ __forceinline__ void write(void* sums, int64_t splat, bool mine, int half,
-                                          float scale, bool fixed) const {
+    __device__ __forceinline__ void write(const PoseCudaArgs& a, int64_t splat, bool mine, int half,
+                                          float scale) const {
         float parts[kSumFloats<C>] = {v, v1, v2, v11, v12, v22};
 #pragma unroll
         for (int c = 0; c < kLights; ++c) parts[6 + c] = light[c];
@@ -127,18 +127,17 @@ template <int C, bool kDepth> struct SplatSums {
         for (int k = 0; k < 6 + kLights; ++k)
             parts[k] += __shfl_xor_sync(kFullWarp, parts[k], kGroup);
         if (!mine) return;
-        constexpr int S = kSumFloats<C>;
-        if (fixed) {
-            auto* to = static_cast<unsigned long long*>(sums) + splat * S;
+        if (a.deterministic) {
+            auto* to = static_cast<unsigned long long*>(a.sums) + splat * a.sum_stride;
 #pragma unroll
             for (int k = 0; k < 6 + kLights; ++k)
                 if (k % 2 == half)
                     atomicAdd(to + k, (unsigned long long)__float2ll_rn(parts[k] * scale));
             return;
         }
-        float* to = static_cast<float*>(sums) + splat * S;
+        float* to = static_cast<float*>(a.sums) + splat * a.sum_stride;
 #pragma unroll
-        for (int k = 0; k < S / 4; ++k)
+        for (int k = 0; k < kSumFloats<C> / 4; ++k)
             if (k % 2 == half && 4 * k < 6 + kLights)
                 atomic_add4(to + 4 * k, make_float4(parts[4 * k], parts[4 * k + 1],
                                                     parts[4 * k + 2], parts[4 * k + 3]));
@@ -172,8 +171,7 @@ template <int C, bool kDepth> struct WarpGroup {
             sums.add_rows(pairs + lane % kGroup * kPairRow, lights, splat[0], splat[1], x, y,
                           half);
         }
-        sums.write(a.sums, first_splat + (mine ? ids[own] : 0), mine, half, scale,
-                   a.deterministic != 0);
+        sums.write(a, first_splat + (mine ? ids[own] : 0), mine, half, scale);
         __syncwarp();
         count = 0;
     }
@@ -233,17 +231,21 @@ __global__ __launch_bounds__(kTileThreads) void backward_tiles(PoseCudaArgs a) {
             load_splat<C>(a, pixel, id, batch, masks);
         }
         __syncthreads();
-        walk_batch(masks, m, live, [&](int i, int j, bool two) {
-            const float4 *s = batch + i * V, *t = batch + j * V;
-            const float4 sq = s[1], tq = t[1];
-            const float alpha = splat_alpha(s[0], sq, x, y);
-            const float other = two ? splat_alpha(t[0], tq, x, y) : 0.0f;
-            const float worth = light.worth(s, sq.z), other_worth = light.worth(t, tq.z);
-            const float2 first = light.pass(alpha, worth, transmittance, live);
-            const float2 second = light.pass(other, other_worth, transmittance, live);
-            if (__any_sync(kFullWarp, first.y != 0.0f)) group.push(i, first);
-            if (__any_sync(kFullWarp, second.y != 0.0f)) group.push(j, second);
-            if (group.count > kGroup - 2) group.flush(a, first_splat, batch, ids, scale);
+        walk_batch(masks, m, live, [&](const int* splats, int n) {
+            float alpha[kAtOnce], worth[kAtOnce];
+#pragma unroll
+            for (int k = 0; k < kAtOnce; ++k) {
+                const float4* splat = batch + splats[k] * V;
+                const float4 q = splat[1];
+                alpha[k] = k < n ? splat_alpha(splat[0], q, x, y) : 0.0f;
+                worth[k] = light.worth(splat, q.z);
+            }
+#pragma unroll
+            for (int k = 0; k < kAtOnce; ++k) {
+                const float2 pair = light.pass(alpha[k], worth[k], transmittance, live);
+                if (__any_sync(kFullWarp, pair.y != 0.0f)) group.push(splats[k], pair);
+            }
+            if (group.count > kGroup - kAtOnce) group.flush(a, first_splat, batch, ids, scale);
         });
         group.flush(a, first_splat, batch, ids, scale);
         __syncthreads();
