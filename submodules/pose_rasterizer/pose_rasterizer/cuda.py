@@ -23,6 +23,7 @@ MAX_ENTRIES = 2**31 - 2**20
 FIRST_ENTRIES_PER_SPLAT = 8  # guess for a shape not seen before
 FIRST_ENTRIES = 1 << 18
 HEADROOM = 1.3
+MAX_ADJOINT_BLOCKS = 792  # 6 on each of 132 multiprocessors
 NUM_SLOTS = 256  # shapes remembered per device
 
 _POINTERS = (
@@ -30,6 +31,9 @@ _POINTERS = (
     " image alpha depth radii splats begins used ids total counters keys host_total"
     " v_image v_alpha v_depth sums tickets bounds pose_parts"
     " v_means v_quats v_scales v_opacities v_features v_viewmats v_offsets stream"
+).split()
+_INTS = (
+    "num_cameras num_coeffs sh_degree width height keep deterministic device adjoint_blocks"
 ).split()
 
 
@@ -42,12 +46,7 @@ class Args(ctypes.Structure):
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in _POINTERS],
         *[(name, ctypes.c_int64) for name in ("num_gaussians", "capacity", "sum_stride")],
-        *[
-            (name, ctypes.c_int32)
-            for name in (
-                "num_cameras num_coeffs sh_degree width height keep deterministic device".split()
-            )
-        ],
+        *[(name, ctypes.c_int32) for name in _INTS],
         ("near", ctypes.c_float),
     ]
 
@@ -183,7 +182,7 @@ def _forward(inputs, settings, keep: bool):
         pointer(offsets), image.data_ptr(), alpha.data_ptr(), depth.data_ptr(), radii.data_ptr(),
         splats, begins, used, ids, total, counters, keys, host_total,
         *_NO_GRADIENTS, _stream(device), n, capacity, 0, cameras, settings.num_coeffs,
-        settings.sh_degree, width, height, int(keep), 0, index, settings.near,
+        settings.sh_degree, width, height, int(keep), 0, index, 0, settings.near,
     )  # fmt: skip
     _check(lib.lib.pose_cuda_forward(ctypes.addressof(args)))
     return (image, alpha, depth, radii), Frame(lib, args, memory) if keep else None
@@ -227,9 +226,11 @@ def _backward(inputs, outputs, frame: Frame, grads, wanted):
     row = v_features[0].numel() if v_features is not None and n > 0 else 0
     inside = cameras == 1 and not deterministic and row % 4 == 0 and row >= lib.sum_floats
     sums = 0 if inside else cameras * n * lib.sum_floats * (2 if deterministic else 1)
-    parts = (
-        cameras * (-(-n // lib.splats_per_part)) * lib.pose_floats if v_viewmats is not None else 0
-    )
+    blocks = -(-n // lib.splats_per_part)
+    if cameras == 1 or all(v is None for v in like[:5]):  # blocks of one camera loop
+        blocks = min(blocks, MAX_ADJOINT_BLOCKS)
+    parts = cameras * blocks * lib.pose_floats if v_viewmats is not None else 0
+    args.adjoint_blocks = blocks
     if n == 0:
         return [None if v is None else v if k == 7 else v.zero_() for k, v in enumerate(like)]
     scratch = torch.empty(sums + cameras + 8 + parts, device=device)

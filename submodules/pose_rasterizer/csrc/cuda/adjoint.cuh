@@ -1,7 +1,7 @@
 // From the sums per splat to the gradients of the inputs.
 //
-// A thread owns one Gaussian. With gradients per Gaussian it loops over the cameras, so that each
-// output is written by one thread in a fixed order; for the pose alone grid y is the camera. The
+// A thread owns a Gaussian at a time. With gradients per Gaussian it loops over the cameras, so that
+// each output is written by one thread in a fixed order; for the pose alone grid y is the camera. The
 // pose's 15 numbers are added over the block by shuffles, then over blocks by the last block to
 // finish, in double and in a fixed order.
 #pragma once
@@ -219,11 +219,11 @@ __device__ __forceinline__ void store_pose_part(const PoseSum& pose, float* part
 }
 
 // The last block's work: adds the parts of one camera and writes its v_viewmat.
-__device__ __noinline__ void finish_pose(const PoseCudaArgs& a, const CameraModel<float>& camera,
-                                         int b, int blocks) {
+// (Takes pointers, not the arguments: a reference would put all of them in local memory.)
+__device__ __forceinline__ void finish_pose(const float* parts, const CameraModel<float>& camera,
+                                            int blocks, float* to) {
     __shared__ double rows[kAdjointThreads / 16][kPoseFloats];
     const int value = threadIdx.x % 16, lane = threadIdx.x / 16;
-    const float* parts = a.pose_parts + int64_t(b) * blocks * kPoseFloats;
     double sum = 0.0;
     if (value < 15)
 #pragma unroll 8
@@ -247,7 +247,6 @@ __device__ __noinline__ void finish_pose(const PoseCudaArgs& a, const CameraMode
         Vec3<double> v_translation = {s[9], s[10], s[11]};
         camera_centre_vjp(c, Vec3<double>{s[12], s[13], s[14]}, v, v_translation);
         const double t[3] = {v_translation.x, v_translation.y, v_translation.z};
-        float* to = a.v_viewmats + 16 * b;
         for (int k = 0; k < 3; ++k) {
             to[4 * k] = float(v.row[k].x), to[4 * k + 1] = float(v.row[k].y);
             to[4 * k + 2] = float(v.row[k].z), to[4 * k + 3] = float(t[k]);
@@ -279,46 +278,59 @@ __device__ __forceinline__ void write_gaussian(const PoseCudaArgs& a, int64_t i,
     for (int k = 0; k < size; ++k) to[k] = 0.0f;
 }
 
-// kGaussians: any gradient per Gaussian is wanted; else only the pose's.
+__device__ __forceinline__ void load_camera(const PoseCudaArgs& a, int b,
+                                            CameraModel<float>& camera) {
+    __syncthreads();
+    if (threadIdx.x == 0)
+        camera = make_camera<float>(a.viewmats + 16 * b, a.intrinsics + 9 * b, a.width, a.height,
+                                    a.near);
+    __syncthreads();
+}
+
+// kGaussians: any gradient per Gaussian is wanted; else only the pose's. A block of one camera
+// takes every gridDim.x-th group of Gaussians and adds its pose up once at the end.
 template <int C, bool kGaussians>
-__global__ __launch_bounds__(kAdjointThreads, kGaussians ? 3 : 6) void splats_adjoint(PoseCudaArgs a) {
+__global__ __launch_bounds__(kAdjointThreads, kGaussians ? 3 : 6) void splats_adjoint(
+    PoseCudaArgs a) {
     __shared__ CameraModel<float> camera;
     __shared__ bool last;
-    const int64_t i = int64_t(blockIdx.x) * kAdjointThreads + threadIdx.x;
     const int first = kGaussians ? 0 : blockIdx.y, end = kGaussians ? a.num_cameras : first + 1;
+    const bool many = end - first > 1, poses = a.v_viewmats != nullptr;
     const float inverse = a.deterministic ? 1.0f / fixed_scale(a) : 1.0f;
-    GaussianSum total = {};
-    bool seen = false;
-    for (int b = first; b < end; ++b) {
-        if (threadIdx.x == 0)
-            camera = make_camera<float>(a.viewmats + 16 * b, a.intrinsics + 9 * b,
-                                        a.width, a.height, a.near);
-        __syncthreads();
-        PoseSum pose = {};
-        const int64_t at = b * a.num_gaussians + i;
-        if (i < a.num_gaussians && a.radii[at] > 0) {
-            splat_vjp<C>(a, camera, b, i, inverse, seen, total, pose);
-            seen = true;
-        } else if (i < a.num_gaussians && a.v_offsets != nullptr) {
-            a.v_offsets[2 * at] = 0.0f, a.v_offsets[2 * at + 1] = 0.0f;
+    const int64_t part = blockIdx.x, parts = gridDim.x;
+    if (!many) load_camera(a, first, camera);
+    PoseSum pose = {};
+    for (int64_t group = part; group * kAdjointThreads < a.num_gaussians; group += parts) {
+        const int64_t i = group * kAdjointThreads + threadIdx.x;
+        GaussianSum total = {};
+        bool seen = false;
+        for (int b = first; b < end; ++b) {
+            if (many) {
+                load_camera(a, b, camera);
+                pose = PoseSum{};
+            }
+            const int64_t at = b * a.num_gaussians + i;
+            if (i < a.num_gaussians && a.radii[at] > 0) {
+                splat_vjp<C>(a, camera, b, i, inverse, seen, total, pose);
+                seen = true;
+            } else if (i < a.num_gaussians && a.v_offsets != nullptr) {
+                a.v_offsets[2 * at] = 0.0f, a.v_offsets[2 * at + 1] = 0.0f;
+            }
+            if (many && poses) store_pose_part(pose, a.pose_parts + (b * parts + part) * kPoseFloats);
         }
-        if (a.v_viewmats != nullptr)
-            store_pose_part(pose, a.pose_parts + (int64_t(b) * gridDim.x + blockIdx.x) * kPoseFloats);
-        __syncthreads();
+        if (kGaussians && i < a.num_gaussians) write_gaussian<C>(a, i, total, seen);
     }
-    if (kGaussians && i < a.num_gaussians) write_gaussian<C>(a, i, total, seen);
-    if (a.v_viewmats == nullptr) return;
+    if (!poses) return;
+    if (!many) store_pose_part(pose, a.pose_parts + (first * parts + part) * kPoseFloats);
     __threadfence();
     if (threadIdx.x == 0) last = atomicAdd(a.tickets + first, 1u) == gridDim.x - 1;
     __syncthreads();
     if (!last) return;
     __threadfence();
     for (int b = first; b < end; ++b) {
-        if (threadIdx.x == 0)
-            camera = make_camera<float>(a.viewmats + 16 * b, a.intrinsics + 9 * b,
-                                        a.width, a.height, a.near);
-        __syncthreads();
-        finish_pose(a, camera, b, gridDim.x);
+        load_camera(a, b, camera);
+        finish_pose(a.pose_parts + b * parts * kPoseFloats, camera, int(parts),
+                    a.v_viewmats + 16 * b);
     }
 }
 

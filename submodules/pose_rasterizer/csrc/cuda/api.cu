@@ -91,17 +91,18 @@ POSE_EXPORT const char* pose_cuda_backward(const PoseCudaArgs* args, void* scrat
     if (guard.status() != cudaSuccess) return message(guard.status());
     const cudaStream_t s = static_cast<cudaStream_t>(a.stream);
     cudaError_t status = cudaMemsetAsync(scratch, 0, clear_bytes, s);
-    if (status == cudaSuccess && a.sums == a.v_features)
-        status = cudaMemset2DAsync(a.sums, 4 * a.sum_stride, 0, 4 * kSumFloats<C>, a.num_gaussians,
-                                   s);
     if (status != cudaSuccess) return message(status);
+    if (a.sums == a.v_features) {
+        const int64_t vectors = a.num_gaussians * (kSumFloats<C> / 4);
+        POSE_LAUNCH(clear_sums<C>, dim3(blocks_for(vectors, 256)), dim3(256), 0, s, a);
+    }
     if (a.deterministic) POSE_LAUNCH(find_bounds<C>, dim3(264), dim3(256), 0, s, a);
     status = a.v_depth != nullptr ? launch_backward_tiles<true>(a, s)
                                   : launch_backward_tiles<false>(a, s);
     if (status != cudaSuccess) return message(status);
     const bool gaussians = a.v_means != nullptr || a.v_quats != nullptr || a.v_scales != nullptr ||
                            a.v_opacities != nullptr || a.v_features != nullptr;
-    const dim3 grid(blocks_for(a.num_gaussians, kAdjointThreads), gaussians ? 1 : a.num_cameras);
+    const dim3 grid(unsigned(a.adjoint_blocks), gaussians ? 1 : a.num_cameras);
     if (gaussians) {
         auto kernel = splats_adjoint<C, true>;
         POSE_LAUNCH(kernel, grid, dim3(kAdjointThreads), 0, s, a);

@@ -79,6 +79,7 @@ struct PoseCudaArgs {
     int32_t keep;             // 1: backward will follow
     int32_t deterministic;
     int32_t device;
+    int32_t adjoint_blocks;   // grid x of splats_adjoint
     float near;
 };
 

@@ -9,7 +9,7 @@
 
 namespace pose_rasterizer {
 
-constexpr int kAtOnce = 4;
+constexpr int kAtOnce = 2;  // 4 was measured 6 % slower
 constexpr float kAlphaMax = float(POSE_ALPHA_MAX);
 constexpr float kTransmittanceMin = float(POSE_TRANSMITTANCE_MIN);
 

@@ -225,12 +225,6 @@ inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t) { return "error"; }
 template <class F> cudaError_t cudaFuncSetAttribute(F, int, int) { return cudaSuccess; }
-inline cudaError_t cudaMemset2DAsync(void* p, size_t pitch, int v, size_t width, size_t height,
-                                     cudaStream_t) {
-    for (size_t row = 0; row < height; ++row)
-        std::memset(static_cast<char*>(p) + row * pitch, v, width);
-    return cudaSuccess;
-}
 inline cudaError_t cudaMemsetAsync(void* p, int v, size_t n, cudaStream_t) {
     return std::memset(p, v, n), cudaSuccess;
 }
