@@ -224,7 +224,7 @@ def _backward(inputs, outputs, frame: Frame, grads, wanted):
     n, cameras = args.num_gaussians, args.num_cameras
     # one camera's sums fit into the rows of v_features, which are written only after they are read
     row = v_features[0].numel() if v_features is not None and n > 0 else 0
-    inside = cameras == 1 and not deterministic and row % 4 == 0 and row >= lib.sum_floats
+    inside = cameras == 1 and not deterministic and row % 8 == 0 and row >= lib.sum_floats
     sums = 0 if inside else cameras * n * lib.sum_floats * (2 if deterministic else 1)
     blocks = -(-n // lib.splats_per_part)
     if cameras == 1 or all(v is None for v in like[:5]):  # blocks of one camera loop

@@ -93,7 +93,7 @@ POSE_EXPORT const char* pose_cuda_backward(const PoseCudaArgs* args, void* scrat
     cudaError_t status = cudaMemsetAsync(scratch, 0, clear_bytes, s);
     if (status != cudaSuccess) return message(status);
     if (a.sums == a.v_features) {
-        const int64_t vectors = a.num_gaussians * (kSumFloats<C> / 4);
+        const int64_t vectors = a.num_gaussians * (kClearedFloats<C> / 4);
         POSE_LAUNCH(clear_sums<C>, dim3(blocks_for(vectors, 256)), dim3(256), 0, s, a);
     }
     if (a.deterministic) POSE_LAUNCH(find_bounds<C>, dim3(264), dim3(256), 0, s, a);

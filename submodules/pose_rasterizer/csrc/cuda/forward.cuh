@@ -51,10 +51,11 @@ template <int C> struct PixelSums {
     float transmittance = 1.0f, alpha_sum = 0.0f, z = 0.0f;
     float colour[C] = {};
 
-    __device__ __forceinline__ void add(const float4* splat, float alpha, bool& live) {
+    __device__ __forceinline__ void add(const float4* splat, float z_splat, float alpha,
+                                        bool& live) {
         const float weight = pass_light(alpha, transmittance, live);
         alpha_sum += weight;
-        z += weight * splat[1].z;
+        z += weight * z_splat;
 #pragma unroll
         for (int c = 0; c < C; ++c) colour[c] += weight * record_colour<C>(splat, c);
     }
@@ -110,15 +111,13 @@ template <int C> __global__ __launch_bounds__(kTileThreads) void forward_tiles(P
             }
             used += m;
             __syncthreads();
-            walk_batch(masks, m, live, [&](const int* splats, int n) {
-                float alpha[kAtOnce];
-#pragma unroll
-                for (int k = 0; k < kAtOnce; ++k) {
-                    const float4* splat = batch + splats[k] * V;
-                    alpha[k] = k < n ? splat_alpha(splat[0], splat[1], x, y) : 0.0f;
-                }
-#pragma unroll
-                for (int k = 0; k < kAtOnce; ++k) sums.add(batch + splats[k] * V, alpha[k], live);
+            walk_batch(masks, m, live, [&](int i, int j, bool two) {
+                const float4 *s = batch + i * V, *t = batch + j * V;
+                const float4 sq = s[1], tq = t[1];
+                const float alpha = splat_alpha(s[0], sq, x, y);
+                const float other = two ? splat_alpha(t[0], tq, x, y) : 0.0f;
+                sums.add(s, sq.z, alpha, live);
+                sums.add(t, tq.z, other, live);
             });
         }
         __syncthreads();

@@ -9,7 +9,6 @@
 
 namespace pose_rasterizer {
 
-constexpr int kAtOnce = 2;  // 4 was measured 6 % slower
 constexpr float kAlphaMax = float(POSE_ALPHA_MAX);
 constexpr float kTransmittanceMin = float(POSE_TRANSMITTANCE_MIN);
 
@@ -84,8 +83,8 @@ __device__ __forceinline__ void load_splat(const PoseCudaArgs& a, const Pixel& p
         uint8_t(block_mask(region, pixel.tx * kTile, pixel.ty * kTile, a.width));
 }
 
-// Calls visit(splats, n) for the batch's splats that reach this warp's pixels, up to kAtOnce at a
-// time so that their arithmetic overlaps (those from n on don't count), until no lane is live.
+// Calls visit(i, j, two) for the batch's splats that reach this warp's pixels, two at a time so that
+// their arithmetic overlaps (j counts only if `two`), until no lane is live. Four were no faster.
 template <class Visit>
 __device__ __forceinline__ void walk_batch(const uint8_t* masks, int n, const bool& live,
                                            Visit visit) {
@@ -95,14 +94,12 @@ __device__ __forceinline__ void walk_batch(const uint8_t* masks, int n, const bo
         const bool mine = group + lane < n && (masks[group + lane] >> warp & 1) != 0;
         unsigned hits = __ballot_sync(kFullWarp, mine);
         while (hits != 0) {
-            int splats[kAtOnce], found = 0;
-#pragma unroll
-            for (int k = 0; k < kAtOnce; ++k) {
-                splats[k] = hits != 0 ? group + __ffs(hits) - 1 : splats[0];
-                found += hits != 0;
-                hits &= hits - 1;
-            }
-            visit(splats, found);
+            const int i = group + __ffs(hits) - 1;
+            hits &= hits - 1;
+            const bool two = hits != 0;
+            const int j = two ? group + __ffs(hits) - 1 : i;
+            hits &= hits - 1;
+            visit(i, j, two);
         }
     }
 }
