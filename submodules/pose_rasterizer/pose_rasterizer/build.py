@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pose_rasterizer.errors import BuildError
@@ -200,7 +200,7 @@ def load_library(name: str, build: Callable[[str], Path] = build_library) -> cty
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] = ()) -> int:
     """Builds ahead of time and prints where the libraries lie."""
     from pose_rasterizer import build_cuda
 
@@ -218,7 +218,8 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     args = parser.parse_args(argv)
     try:
-        print(build_library("cpu"))
+        for name in ("cpu", "image"):
+            print(build_library(name))
         architectures = args.cuda_arch or build_cuda.present_architectures()
         for channels in args.channels if architectures else ():
             print(build_cuda.build_library(channels, architectures))
@@ -229,4 +230,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

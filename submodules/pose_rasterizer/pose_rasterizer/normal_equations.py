@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pose_rasterizer import normal_native, normal_reference
+from pose_rasterizer import cpu, normal_native, normal_reference
 from pose_rasterizer.cpu import Settings
 from pose_rasterizer.ops import (
     _batched,
@@ -106,7 +106,7 @@ def pose_normal_equations(
     gaussians, residuals = (
         [None if t is None else t.contiguous() for t in group] for group in (gaussians, residuals)
     )
-    native = _choose(backend, means) is not None
+    native = _choose(backend, means, channels) is cpu  # no CUDA kernel for this yet
     module = normal_native if native else normal_reference
     return NormalEquations(
         *module.normal_equations(

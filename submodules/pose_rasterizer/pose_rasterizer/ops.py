@@ -149,6 +149,12 @@ def _with_cameras(tensor, rank: int, batch: int) -> Tensor | None:
     return tensor if batch == 1 else tensor.expand(batch, *tensor.shape[1:])
 
 
+def _batched(name, tensor, sizes: tuple, batch: int, shape: str) -> Tensor:
+    """[*sizes] or [B, *sizes] -> [B, *sizes], checked."""
+    _expect_cameras(name, tensor, sizes, batch, shape)
+    return _with_cameras(tensor, len(sizes), batch)
+
+
 class Plan(NamedTuple):
     """What the checks found about a call."""
 

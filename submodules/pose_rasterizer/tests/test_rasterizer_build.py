@@ -112,7 +112,7 @@ def test_ahead_of_time_build_reports_the_library_or_the_error(capsys, monkeypatc
     monkeypatch.undo()
     build._load.cache_clear()
     assert build.main() == 0
-    assert os.path.isfile(capsys.readouterr().out.strip())
+    assert all(os.path.isfile(line) for line in capsys.readouterr().out.splitlines())
 
 
 def test_compiler_of_the_environment_is_respected(monkeypatch):
