@@ -1,6 +1,6 @@
 """Errors of a run's poses against the true ones, where a scene has them.
 
-    python benchmarks/pose_accuracy.py --obj Spring
+    python -m benchmarks.pose_accuracy --obj Spring
 
 Angles in degrees; distances of camera centres in percent of the distance between camera and object.
 A query without a pose counts as missed. Start poses stand beside the refined ones.
