@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from piad.run_folder import RunFolder
     from piad.scenes import Query, Scene
 
-CLOSE_SIMILARITY = 0.1  # of query and rendering; hypotheses this close are refined before choosing
-
 
 def make_target(query: Query, reflectance_query: Query, device: torch.device) -> Target:
     """A query's colour and reflectance at work resolution; backdrop and silhouette when plain."""
@@ -88,15 +86,13 @@ def locate_queries(
 
 
 def contenders(start: StartPose) -> list[Tensor]:
-    """The start pose, and the hypotheses too close behind it for a low resolution to decide."""
-    poses = [start.world_to_camera]
-    if start.hypotheses:
-        best = max(hypothesis.similarity for hypothesis in start.hypotheses)
-        for hypothesis in start.hypotheses:
-            is_start = torch.equal(hypothesis.world_to_camera, start.world_to_camera)
-            if not is_start and best - hypothesis.similarity < CLOSE_SIMILARITY:
-                poses.append(hypothesis.world_to_camera)
-    return poses
+    """The start pose, then the other hypotheses: the refinement chooses among them."""
+    others = [
+        hypothesis.world_to_camera
+        for hypothesis in start.hypotheses
+        if not torch.equal(hypothesis.world_to_camera, start.world_to_camera)
+    ]
+    return [start.world_to_camera, *others]
 
 
 def pose_record(start: StartPose, refined: RefinedPose | None) -> dict:

@@ -50,7 +50,7 @@ def write_overlay(path: Path, target: Target, trace: list[Tensor], models: Model
     chosen = np.unique((np.linspace(0, 1, NUM_FRAMES) ** 2 * (len(trace) - 1)).round().astype(int))
     frames = []
     for index in chosen:
-        rendering = models.render(trace[index], intrinsics).over(models.background)[:3]
+        rendering = models.render(trace[index].to(query), intrinsics).over(models.background)[:3]
         blend = (0.5 * query + 0.5 * rendering).clamp(0, 1).mul(255).round().to(torch.uint8)
         frames.append(Image.fromarray(blend.permute(1, 2, 0).cpu().numpy()))
     durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]

@@ -168,12 +168,8 @@ def test_scoring_before_posing_names_the_next_step(widget, monkeypatch, tmp_path
         AUROC_TEST.main(["--obj", "Widget", "--output_dir", str(tmp_path)])
 
 
-def test_only_hypotheses_close_to_the_best_are_refined_too():
+def test_the_start_pose_leads_the_hypotheses_and_comes_once():
     eye = torch.eye(4, dtype=torch.float64)
-    poses = [eye * 1.0, eye * 2.0, eye * 3.0]
-    hypotheses = [
-        Hypothesis(pose, similarity, 10, 0, "matches")
-        for pose, similarity in zip(poses, (0.6, 0.55, 0.2), strict=True)
-    ]
-    start = StartPose(poses[0], 10, 0.6, "ok", hypotheses)
-    assert [pose[0, 0].item() for pose in contenders(start)] == [1.0, 2.0]
+    hypotheses = [Hypothesis(eye * k, 0.6, 10, 0, "matches") for k in (1.0, 2.0, 3.0)]
+    start = StartPose(eye * 2.0, 10, 0.6, "ok", hypotheses)
+    assert [pose[0, 0].item() for pose in contenders(start)] == [2.0, 1.0, 3.0]
