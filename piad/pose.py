@@ -38,7 +38,7 @@ PLAIN_TOLERANCE = 0.05  # a border pixel this close to the ring's median belongs
 PLAIN_FRACTION = 0.7  # this share of the ring makes the backdrop plain
 SILHOUETTE_RAMP = (0.03, 0.09)  # differences from the backdrop: below none, above all object
 GAIN_RANGE = (0.1, 10.0)  # a light that changes a channel more than this is not fitted
-MAX_REPEATS = 5  # second-order refinements of the winner after the first
+MAX_REPEATS = 3  # second-order refinements of the winner after the first
 REPEAT_GAIN = 1e-3  # share by which a repetition must lower the loss to be followed by another
 RIVAL_LOSS = 0.97  # a rival wins against the first hypothesis with a loss below this share of its
 ROBUST_SCALE = 0.1  # residual (image units) at which a pixel's weight in the light fit halves
@@ -314,7 +314,8 @@ def _refine_each(target, hypotheses, models, cfg: RefineConfig) -> RefinedPose:
 
     At low resolution wrong sides fit as well as the right one, and a full refinement costs little.
     The winner is refined again while that helps: directions that hardly move the image converge
-    over several runs.
+    over several runs. Adam goes on from there on the L1 loss, whose minimum defects pull less; of
+    the two the pose of lower loss is returned.
     """
     from piad.second_order import refine_second_order  # it builds on this module
 
@@ -329,7 +330,11 @@ def _refine_each(target, hypotheses, models, cfg: RefineConfig) -> RefinedPose:
         if again.loss > (1 - REPEAT_GAIN) * best.loss:
             break
         best = replace(again, trace=best.trace + again.trace)
-    return replace(best, steps=steps, seconds=time.perf_counter() - began)
+    last = refine_adam(target, best.world_to_camera, models, cfg)
+    steps, trace = steps + last.steps, best.trace + last.trace
+    if last.loss < best.loss:
+        best = replace(last, covariance=best.covariance)
+    return replace(best, steps=steps, trace=trace, seconds=time.perf_counter() - began)
 
 
 def refine_adam(
