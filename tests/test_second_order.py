@@ -10,8 +10,8 @@ from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.models import ModelPair
-from piad.pose import RefineConfig, Target, find_silhouette, refine_pose
-from piad.second_order import pivoted_basis
+from piad.pose import RefineConfig, Target, find_silhouette
+from piad.second_order import pivoted_basis, refine_second_order
 
 SIDE = 96
 
@@ -72,7 +72,7 @@ SECOND_ORDER = RefineConfig(refiner="second_order")
 
 def test_pose_comes_back_from_five_degrees(models, target, true_pose):
     start = turned(true_pose, 5, 0.03)
-    refined = refine_pose(target, start, models, SECOND_ORDER)
+    refined = refine_second_order(target, start, models, SECOND_ORDER)
     angle, shift = pose_error(refined.world_to_camera, true_pose)
     assert float(angle) < 0.1 and float(shift) < 0.02
     rotation = refined.world_to_camera[:3, :3]
@@ -84,7 +84,7 @@ def test_pose_comes_back_from_five_degrees(models, target, true_pose):
 def test_another_light_leaves_the_pose(models, target, true_pose):
     gain = torch.tensor([0.6, 0.7, 0.9, 0.8, 0.9, 1.1])[:, None, None]
     relit = replace(target, image=target.image * gain, backdrop=target.backdrop * gain[:, 0, 0])
-    refined = refine_pose(relit, turned(true_pose, 3, 0.02), models, SECOND_ORDER)
+    refined = refine_second_order(relit, turned(true_pose, 3, 0.02), models, SECOND_ORDER)
     angle, shift = pose_error(refined.world_to_camera, true_pose)
     assert float(angle) < 0.2 and float(shift) < 0.02
 
@@ -94,20 +94,20 @@ def test_rich_backdrop_and_separate_geometry_work_too(models, target, true_pose)
     pair = ModelPair(models.colour, other)
     assert pair.joined is None
     rich = replace(target, backdrop=None, silhouette=None)
-    refined = refine_pose(rich, turned(true_pose, 2, 0.01), pair, SECOND_ORDER)
+    refined = refine_second_order(rich, turned(true_pose, 2, 0.01), pair, SECOND_ORDER)
     angle, shift = pose_error(refined.world_to_camera, true_pose)
     assert float(angle) < 0.2 and float(shift) < 0.02
 
 
 def test_of_several_starts_the_best_goes_on(models, target, true_pose):
     starts = [turned(true_pose, 60, 0.0), turned(true_pose, 3, 0.01)]
-    refined = refine_pose(target, starts, models, SECOND_ORDER)
+    refined = refine_second_order(target, starts, models, SECOND_ORDER)
     assert torch.equal(refined.trace[0], starts[1])
     assert float(pose_error(refined.world_to_camera, true_pose)[0]) < 0.2
 
 
 def test_covariance_is_positive_and_smaller_along_the_image(models, target, true_pose):
-    refined = refine_pose(target, true_pose, models, SECOND_ORDER)
+    refined = refine_second_order(target, true_pose, models, SECOND_ORDER)
     assert torch.linalg.eigvalsh(refined.covariance).min() > 0
     pose = refined.world_to_camera
     pivot = pose[:3, :3] @ models.centre.double() + pose[:3, 3]
