@@ -61,7 +61,7 @@ def locate_queries(
         [view.camera for view in scene.gallery],
         [view.image() for view in scene.gallery],
         [view.image() for view in reflectance_scene.gallery],
-        models.joined or models.reflectance,
+        models.joined or models.colour,
         cfg.initial_pose,
         run.cache,
         device,
