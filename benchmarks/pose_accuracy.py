@@ -22,17 +22,7 @@ from piad.evaluation import query_lights
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
 from piad.true_poses import true_query_cameras
-
-
-def common_point(cameras: Sequence[Camera]) -> torch.Tensor:
-    """The point nearest to all optical axes, [3]: where the object stands."""
-    eye = torch.eye(3, dtype=torch.float64)
-    normal, right = torch.zeros_like(eye), torch.zeros(3, dtype=torch.float64)
-    for camera in cameras:
-        direction = camera.camera_to_world[:3, 2]
-        across = eye - torch.outer(direction, direction)
-        normal, right = normal + across, right + across @ camera.position
-    return torch.linalg.solve(normal, right)
+from retrieval.views import object_centre
 
 
 def line(name: str, errors: list[tuple[float, float]]) -> str:
@@ -55,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth = true_query_cameras(scene)
     if truth is None:
         raise UserError(f"{scene.root} has no true query poses; nothing to compare with")
-    centre = common_point([view.camera for view in scene.gallery])
+    centre = object_centre([view.camera for view in scene.gallery])
     lights = query_lights(scene)
     rows: dict[str, list[tuple[float, float]]] = {}
     with RunFolder.open(cfg) as run:

@@ -128,13 +128,10 @@ def fit_models(
     cameras = [view.camera for view in scene.gallery]
     kind = cfg.models.model_geometry
     shared = {"fit": asdict(cfg.fit), "model_geometry": kind, "seed": cfg.seed}
+    shared["gallery"] = gallery_fingerprint(scene)
     depends = {
-        "colour": shared | {"gallery": gallery_fingerprint(scene)},
-        "reflectance": shared
-        | {
-            "gallery": gallery_fingerprint(scene),
-            "reflectance_gallery": gallery_fingerprint(reflectance_scene),
-        },
+        "colour": shared,
+        "reflectance": shared | {"reflectance_gallery": gallery_fingerprint(reflectance_scene)},
     }
     if kind == "joint":
         depends["colour"] = depends["reflectance"]

@@ -167,8 +167,8 @@ def find_silhouette(image: Tensor, backdrop: Tensor) -> Tensor:
 def fit_light(rendering: PairRendering, target: Tensor) -> tuple[Tensor, Tensor]:
     """Gain and offset per channel that bring a rendering to a query's light (ours).
 
-    Least squares over the object, in which pixels far off the median-scaled fit (defects,
-    highlights, misplaced edges) lose their weight.
+    Least squares over the object, in which pixels far off the fit (defects, highlights,
+    misplaced edges) lose their weight.
 
     Args:
         rendering: both models over black.
@@ -219,6 +219,18 @@ def photometric_loss(image: Tensor, target: Tensor, reflectance_weight: float) -
     return reflectance_weight * reflectance + (1 - reflectance_weight) * colour
 
 
+def pose_loss(
+    rendering: PairRendering, target: Target, models: ModelPair, cfg: RefineConfig
+) -> Tensor:
+    """The photometric loss after the light fit, plus the silhouettes' mean difference (ours)."""
+    image = composed(rendering, target, models.background, cfg.refine_light)
+    loss = photometric_loss(image, target.image, cfg.reflectance_weight)
+    if target.silhouette is not None and cfg.silhouette_weight > 0:
+        off = (rendering.alpha - target.silhouette).abs().mean()
+        loss = loss + cfg.silhouette_weight * off
+    return loss
+
+
 class _Steps:
     """The poses reached by left-multiplied twists about a pivot."""
 
@@ -264,11 +276,7 @@ class _Descent:
             self.num_steps += 1
             viewmat = self.steps.pose(self.twist)
             rendering = self.models.render(viewmat, level.intrinsics)
-            image = composed(rendering, level, self.models.background, cfg.refine_light)
-            loss = photometric_loss(image, level.image, cfg.reflectance_weight)
-            if level.silhouette is not None and cfg.silhouette_weight > 0:
-                off = (rendering.alpha - level.silhouette).abs().mean()
-                loss = loss + cfg.silhouette_weight * off
+            loss = pose_loss(rendering, level, self.models, cfg)
             self.trace.append(viewmat.detach())
             value = loss.item()
             if value < self.best_loss:

@@ -23,9 +23,8 @@ from piad.pose import (
     RefineConfig,
     RefinedPose,
     Target,
-    composed,
     fit_light,
-    photometric_loss,
+    pose_loss,
 )
 
 STEP_LIMIT = 0.06  # rad about the object, or share of its distance: the reach of a linear step
@@ -325,7 +324,8 @@ def refine_second_order(
         state, trace, rendering = _State(start.clone(), *light), [start.clone()], None
         for this in coarse:
             state, system, reason = solver.run(state, this, None, trace)
-        scored = _disagreement(system.rendering, solver.at_scale(coarse[-1].scale), cfg, models)
+        level = solver.at_scale(coarse[-1].scale)
+        scored = pose_loss(system.rendering, level, models, cfg).item()
         candidates.append((scored, state, trace))
     _, state, trace = min(candidates, key=lambda c: c[0])
     scale, rendering = coarse[-1].scale, None
@@ -334,19 +334,8 @@ def refine_second_order(
             state, this, rendering if this.scale == scale else None, trace
         )
         scale, rendering = this.scale, system.rendering
-    loss = _disagreement(rendering, solver.at_scale(1.0), cfg, models)
+    loss = pose_loss(rendering, solver.at_scale(1.0), models, cfg).item()
     covariance = torch.linalg.pinv(system.hessian, hermitian=True)[:6, :6]
     calls = sum(solver.calls.values())
     seconds = time.perf_counter() - began
     return RefinedPose(state.pose, loss, calls, reason, seconds, trace, covariance)
-
-
-def _disagreement(rendering, target: Target, cfg: RefineConfig, models: ModelPair) -> float:
-    """Photometric loss after the light fit, plus the silhouettes' mean difference."""
-    image = composed(rendering, target, models.background, cfg.refine_light)
-    loss = float(photometric_loss(image, target.image, cfg.reflectance_weight))
-    if target.silhouette is not None:
-        loss += cfg.silhouette_weight * float(
-            (rendering.alpha[:1] - target.silhouette).abs().mean()
-        )
-    return loss
