@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pose_rasterizer import cpu, normal_native, normal_reference
+from pose_rasterizer import cpu, cuda, normal_native, normal_reference
 from pose_rasterizer.cpu import Settings
 from pose_rasterizer.ops import (
     _batched,
@@ -72,7 +72,8 @@ def pose_normal_equations(
         robust_scale: s, [C] or a number, image units; 0 = least squares.
         silhouette_target, silhouette_weight: [B, 1, H, W], both or neither.
         direction_term: whether SH colours depend on the camera's position (exact), or are held.
-        backend: as in `rasterize`.
+        backend: as in `rasterize`. Tensors on a CUDA device are copied to the host, where the CPU
+            back end does the work; the result comes back to the device.
     """
     channels, coeffs = _check_gaussians(means, quats, scales, opacities, sh, colours)
     size = _check_size(size)
@@ -106,15 +107,21 @@ def pose_normal_equations(
     gaussians, residuals = (
         [None if t is None else t.contiguous() for t in group] for group in (gaussians, residuals)
     )
-    native = _choose(backend, means, channels) is cpu  # no CUDA kernel for this yet
-    module = normal_native if native else normal_reference
-    return NormalEquations(
-        *module.normal_equations(
-            gaussians,
-            viewmats.contiguous(),
-            intrinsics.contiguous(),
-            residuals,
-            settings,
-            direction_term,
+    chosen = _choose(backend, means, channels)
+    on_device = means.device
+    if chosen is cuda:  # no kernel for this yet: a copy to the host costs less than the reference
+        gaussians, residuals, (viewmats, intrinsics) = (
+            [None if t is None else t.cpu() for t in group]
+            for group in (gaussians, residuals, (viewmats, intrinsics))
         )
+        chosen = _choose(None, gaussians[0], channels)
+    module = normal_native if chosen is cpu else normal_reference
+    found = module.normal_equations(
+        gaussians,
+        viewmats.contiguous(),
+        intrinsics.contiguous(),
+        residuals,
+        settings,
+        direction_term,
     )
+    return NormalEquations(*(t.to(on_device) for t in found))

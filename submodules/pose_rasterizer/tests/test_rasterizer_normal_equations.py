@@ -154,3 +154,14 @@ def test_empty_scene_has_the_backdrops_cost_and_no_slope(problem, n):
 def test_wrong_shapes_are_named(problem, change, text):
     with pytest.raises(ValueError, match=text):
         solve(problem() | change, torch.float32)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_tensors_on_a_gpu_get_the_cpus_answer(problem):
+    given = problem()
+    there = {k: v.cuda() if torch.is_tensor(v) else v for k, v in given.items()}
+    found, expected = (solve(p, torch.float32) for p in (there, given))
+    for name, value, exact in zip(found._fields, found, expected, strict=True):
+        assert value.is_cuda, name
+        torch.testing.assert_close(value.cpu(), exact, rtol=0, atol=0)
