@@ -16,6 +16,7 @@ from piad.config import TestConfig
 from piad.evaluation import evaluate, query_lights
 from piad.features import load_features
 from piad.models import load_models, models_fingerprint
+from piad.normality import kept_normality
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.report import table, write_report
 from piad.run_folder import RunFolder
@@ -32,8 +33,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         reflectance_scene = to_reflectance(scene, net, run.reflection, device)
         features = load_features(cfg.detect, device)
         models = load_models(run, device)
+        models_id = models_fingerprint(run)
+        normality = kept_normality(
+            run.cache / "normality.safetensors",
+            models,
+            models_id,
+            list(zip(scene.gallery, reflectance_scene.gallery, strict=True)),
+            features,
+            cfg.detect,
+            lambda pairs: progress(pairs, "normality"),
+        )
         comparer = Comparer(
-            models, models_fingerprint(run), features, cfg.detect, run.results / "maps"
+            models, models_id, features, cfg.detect, run.results / "maps", normality
         )
         comparisons = compare_all(
             comparer,

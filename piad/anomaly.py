@@ -2,9 +2,10 @@
 
 Paper (PIAD, anomaly detection): at every layer the squared feature distance of the photographs
 times that of the reflectance images, upsampled, summed over layers, smoothed; the image's score is
-the maximum. Ours: the rendering is relit to the query first, directions of features are compared
-instead of differences, small shifts are forgiven, and the image's score is the mean of the highest
-pixels. docs/method.md has the equations.
+the maximum. Ours: the rendering is relit to the query first, features are compared by direction and
+by energy instead of by difference, small shifts are forgiven, what flawless photographs show at the
+same place is subtracted, and the image's score is the mean of the highest pixels.
+docs/method_detection.md has the equations.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from torch import Tensor
 from gaussian_renderer.errors import UserError
 from piad.relight import relight
 
-DISTANCES = ("direction", "difference")
+DISTANCES = ("both", "direction", "energy", "difference")
+KINDS = {"both": ("direction", "energy")}  # distances that are added
 BRANCHES = ("both", "colour", "reflectance")
 FINE_STRIDE = 4  # px; layers up to this stride see shifts of a pixel or two as changed features
 TRUNCATE = 4.0  # Gaussian windows reach so many standard deviations
+ENERGY_FLOOR = 0.5  # share of the images' mean energy added to a place's own
 TINY = 1e-12
 
 
@@ -43,8 +46,9 @@ class DetectConfig:
     )
     feature_weights: str = _option("", "file of EfficientNet-B4 weights; empty: the usual places")
     detect_distance: str = _option(
-        "direction",
-        "feature distance: direction (1 - cosine, ours) or difference (squared, the paper's)",
+        "both",
+        "feature distance: direction (1 - cosine), energy (squared difference over energy), both "
+        "added (ours), or difference (squared, the paper's)",
         DISTANCES,
     )
     detect_branches: str = _option(
@@ -59,6 +63,11 @@ class DetectConfig:
     relight_window: float = _option(
         0.15, "window of the fit of the query's light, share of the image; 0: no relighting"
     )
+    detect_normal_views: int = _option(
+        40,
+        "gallery views that teach what differences are normal at each place of the object, at "
+        "most; 0: distances are taken as they are (the paper)",
+    )
     detect_sigma: float = _option(4.0, "standard deviation of the map's Gaussian smoothing, px")
     detect_top: float = _option(
         0.1, "image score: mean of the highest so many percent of the pixels; 0: the maximum"
@@ -70,11 +79,15 @@ class DetectConfig:
             raise UserError(
                 f"detect_top is a percentage in 0..100, got {self.detect_top:g}; correct the config"
             )
-        for key in ("detect_shift", "relight_window", "detect_sigma"):
+        for key in ("detect_shift", "relight_window", "detect_sigma", "detect_normal_views"):
             if getattr(self, key) < 0:
                 raise UserError(
                     f"{key} must be 0 or positive, got {getattr(self, key):g}; correct the config"
                 )
+
+    def kinds(self) -> tuple[str, ...]:
+        """The distances that are added."""
+        return KINDS.get(self.detect_distance, (self.detect_distance,))
 
     def layers(self) -> list[int]:
         """The indices in `detect_layers`."""
@@ -97,9 +110,19 @@ ORIGINAL = {
     "detect_layers": "0,1,2,3",
     "detect_shift": 0,
     "relight_window": 0.0,
+    "detect_normal_views": 0,
     "detect_sigma": 4.0,
     "detect_top": 0.0,
 }
+
+
+@dataclass(frozen=True)
+class NormalMaps:
+    """Distances that flawless photographs show: expected [K, H, W] at each pixel of a view, and
+    their mean over the object, scale [K]."""
+
+    expected: Tensor
+    scale: Tensor
 
 
 class Features(Protocol):
@@ -111,7 +134,7 @@ class Features(Protocol):
         """Layers [B, C, h, w], fine to coarse, of images [B, 3, H, W], 0..1."""
 
 
-def anomaly_map(
+def distance_maps(
     query: Tensor,
     rendering: Tensor,
     query_reflectance: Tensor,
@@ -120,7 +143,7 @@ def anomaly_map(
     net: Features,
     cfg: DetectConfig,
 ) -> Tensor:
-    """Anomaly score of every pixel.
+    """Feature distance of every pixel, one map per kind of distance and layer.
 
     Args:
         query, rendering: the photograph and the flawless rendering at its pose, [3, H, W], 0..1.
@@ -129,7 +152,7 @@ def anomaly_map(
         net: feature network on the device of the images.
         cfg: the choices.
     Returns:
-        [H, W], >= 0, unitless, larger is more anomalous.
+        [K, H, W], >= 0, unitless, both branches joined.
     """
     pairs = []
     if cfg.detect_branches != "reflectance":
@@ -142,11 +165,34 @@ def anomaly_map(
             flawless = relight(flawless, photo, alpha, cfg.relight_window)
         images += [photo, flawless]
     size = query.shape[-2:]
-    total = torch.zeros(1, 1, *size, device=query.device)
-    for distances in layer_distances(torch.stack(images), net, cfg):
-        joined = join_branches(distances, cfg.detect_distance)
-        total += F.interpolate(joined, size=size, mode="bilinear", align_corners=False)
-    return gaussian_smooth(total, cfg.detect_sigma)[0, 0].clamp_min(0)
+    maps = [
+        F.interpolate(
+            join_branches(distances, cfg.detect_distance),
+            size=size,
+            mode="bilinear",
+            align_corners=False,
+        )
+        for distances in layer_distances(torch.stack(images), net, cfg)
+    ]
+    return torch.cat(maps)[:, 0]
+
+
+def anomaly_map(maps: Tensor, cfg: DetectConfig, normal: NormalMaps | None = None) -> Tensor:
+    """Anomaly score of every pixel.
+
+    Args:
+        maps: the distances, [K, H, W].
+        normal: what flawless photographs show at the same places; None adds the distances up.
+    Returns:
+        [H, W], >= 0, unitless, larger is more anomalous. With `normal`, 0 is what is normal there
+        and 1 differs by as much more as the object's flawless photographs differ on average.
+    """
+    if normal is None:
+        total = maps.sum(0)
+    else:
+        scale = normal.scale.clamp_min(TINY)[:, None, None]
+        total = ((maps - normal.expected) / scale).mean(0)
+    return gaussian_smooth(total[None, None], cfg.detect_sigma)[0, 0].clamp_min(0)
 
 
 def image_score(anomaly_map: Tensor, cfg: DetectConfig) -> float:
@@ -157,12 +203,12 @@ def image_score(anomaly_map: Tensor, cfg: DetectConfig) -> float:
 
 @torch.inference_mode()
 def layer_distances(images: Tensor, net: Features, cfg: DetectConfig) -> list[Tensor]:
-    """Feature distance per layer and branch.
+    """Feature distance per kind of distance, layer and branch.
 
     Args:
         images: query and rendering of each branch in turn, [2 R, 3, H, W], 0..1.
     Returns:
-        per layer [R, 1, h, w], >= 0.
+        per kind and layer [R, 1, h, w], >= 0.
     """
     layers = net.features(images)
     wanted = cfg.layers()
@@ -172,15 +218,34 @@ def layer_distances(images: Tensor, net: Features, cfg: DetectConfig) -> list[Te
             f"0 to {len(layers) - 1}; choose among those"
         )
     found = []
-    for index in wanted:
-        features = layers[index]
-        if cfg.detect_distance == "direction":
-            features = unit_features(features)
-        photo, flawless = features[0::2], features[1::2]
-        stride = images.shape[-1] / photo.shape[-1]
-        shift = cfg.detect_shift if stride <= FINE_STRIDE + 0.5 else 0
-        found.append(least_over_shifts(photo, flawless, shift))
+    for kind in cfg.kinds():
+        for index in wanted:
+            features = layers[index]
+            stride = images.shape[-1] / features.shape[-1]
+            shift = cfg.detect_shift if stride <= FINE_STRIDE + 0.5 else 0
+            found.append(_distance(kind, features[0::2], features[1::2], shift))
     return found
+
+
+def _distance(kind: str, photo: Tensor, flawless: Tensor, shift: int) -> Tensor:
+    """One kind of distance between features [B, C, h, w]: [B, 1, h, w]."""
+    if kind == "direction":
+        return least_over_shifts(unit_features(photo), unit_features(flawless), shift)
+    distance = least_over_shifts(photo, flawless, shift)
+    if kind == "energy":
+        return distance / energy(photo, flawless)
+    return distance
+
+
+def energy(query: Tensor, rendering: Tensor) -> Tensor:
+    """Energy to which a squared distance of features [B, C, h, w] is compared, [B, 1, h, w] (ours).
+
+    A lamp scales differences and energy alike. Where both features are faint the image's mean
+    decides, so that a crack in a smooth surface counts for more than another faint texture.
+    """
+    own, other = query.square().sum(1, keepdim=True), rendering.square().sum(1, keepdim=True)
+    mean = (own + other).mean((2, 3), keepdim=True)
+    return ((own * other).sqrt() + ENERGY_FLOOR * mean).clamp_min(TINY)
 
 
 def squared_distance(query: Tensor, rendering: Tensor) -> Tensor:
@@ -220,7 +285,7 @@ def join_branches(distances: Tensor, kind: str) -> Tensor:
 
 
 def gaussian_smooth(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter of [1, 1, H, W], mirrored at the borders; sigma in px."""
+    """Gaussian filter of [B, 1, H, W], mirrored at the borders; sigma in px."""
     if sigma == 0:
         return image
     for dim in (-1, -2):

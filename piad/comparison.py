@@ -17,16 +17,17 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
-from piad.anomaly import DetectConfig, Features, anomaly_map, image_score
+from piad.anomaly import DetectConfig, Features, anomaly_map, distance_maps, image_score
 from piad.fingerprint import query_fingerprint
 from piad.scenes import Query
 
 if TYPE_CHECKING:
     from piad.models import ModelPair
+    from piad.normality import Normality
     from piad.poses import PoseStore
 
 OK, NOT_FOUND = "ok", "not_found"
-METHOD_VERSION = 2  # raise when the comparison's code gives other maps from the same inputs
+METHOD_VERSION = 3  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,24 @@ class Comparer:
     """Renders each query's flawless image from both models and compares; keeps what is done."""
 
     def __init__(
-        self, models: ModelPair, models_id: str, net: Features, cfg: DetectConfig, folder: Path
+        self,
+        models: ModelPair,
+        models_id: str,
+        net: Features,
+        cfg: DetectConfig,
+        folder: Path,
+        normality: Normality | None = None,
     ) -> None:
-        """`models_id` tells one pair of trained models from another; `folder` keeps the maps."""
+        """
+        Args:
+            models_id: tells one pair of trained models from another.
+            folder: keeps the maps.
+            normality: what flawless photographs show; None takes distances as they are.
+        """
         self.models, self.net, self.cfg, self.folder = models, net, cfg, folder
-        self.settings = [METHOD_VERSION, models_id, net.name, asdict(cfg)]
+        self.normality = normality
+        known = None if normality is None else normality.fingerprint
+        self.settings = [METHOD_VERSION, models_id, net.name, asdict(cfg), known]
         self.device = models.background.device
 
     def compare(
@@ -102,7 +116,7 @@ class Comparer:
             viewmat = camera.viewmat(self.device)
             view = self.models.render(viewmat, query.intrinsics)
             rendering = view.over(self.models.background)
-            scores = anomaly_map(
+            maps = distance_maps(
                 query.image().to(self.device),
                 rendering[:3],
                 reflectance.image().to(self.device),
@@ -111,6 +125,10 @@ class Comparer:
                 self.net,
                 self.cfg,
             )
+            normal = None
+            if self.normality is not None:
+                normal = self.normality.maps(self.models.colour, viewmat, query.intrinsics)
+            scores = anomaly_map(maps, self.cfg, normal)
         return scores, rendering[:3]
 
     def _key(self, query: Query, reflectance: Query, pose: list) -> str:

@@ -11,7 +11,10 @@ from gaussian_renderer.errors import UserError
 from piad.anomaly import (
     ORIGINAL,
     DetectConfig,
+    NormalMaps,
     anomaly_map,
+    distance_maps,
+    energy,
     gaussian_smooth,
     image_score,
     join_branches,
@@ -38,12 +41,18 @@ def original(**changes):
     return DetectConfig(**(ORIGINAL | {"detect_layers": LAYERS} | changes))
 
 
+def scored(query, flawless, query_r, flawless_r, alpha, net, cfg):
+    """Anomaly map without normality."""
+    maps = distance_maps(query, flawless, query_r, flawless_r, alpha, net, cfg)
+    return anomaly_map(maps, cfg)
+
+
 def test_original_map_is_the_papers_equation():
     # Second implementation: numpy, scipy, one image at a time.
     query, flawless, alpha = images_with_defect()
     reflectance, flawless_reflectance = query.flip(0), flawless.flip(0)
     net = SeededNet()
-    found = anomaly_map(
+    found = scored(
         query, flawless, reflectance, flawless_reflectance, alpha, net, original()
     ).numpy()
     expected = np.zeros((SIDE, SIDE))
@@ -63,7 +72,7 @@ def test_original_map_is_the_papers_equation():
 def test_a_defect_scores_highest_where_it_is(settings):
     query, flawless, alpha = images_with_defect()
     cfg = DetectConfig(**(settings | {"detect_layers": LAYERS, "detect_sigma": 1.0}))
-    scores = anomaly_map(query, flawless, query, flawless, alpha, SeededNet(), cfg)
+    scores = scored(query, flawless, query, flawless, alpha, SeededNet(), cfg)
     row, column = divmod(int(scores.argmax()), SIDE)
     assert 18 <= row < 28 and 18 <= column < 28
     assert scores.shape == (SIDE, SIDE) and scores.min() >= 0
@@ -72,14 +81,14 @@ def test_a_defect_scores_highest_where_it_is(settings):
 def test_identical_images_score_nothing():
     _, flawless, alpha = images_with_defect()
     for cfg in (original(), DetectConfig(detect_layers=LAYERS, relight_window=0.0)):
-        scores = anomaly_map(flawless, flawless, flawless, flawless, alpha, SeededNet(), cfg)
+        scores = scored(flawless, flawless, flawless, flawless, alpha, SeededNet(), cfg)
         assert scores.max() < 1e-5  # the square root of rounding errors
 
 
 def test_the_product_needs_both_branches_to_differ():
     query, flawless, alpha = images_with_defect()
-    both = anomaly_map(query, flawless, flawless, flawless, alpha, SeededNet(), original())
-    colour = anomaly_map(
+    both = scored(query, flawless, flawless, flawless, alpha, SeededNet(), original())
+    colour = scored(
         query,
         flawless,
         flawless,
@@ -88,7 +97,7 @@ def test_the_product_needs_both_branches_to_differ():
         SeededNet(),
         original(detect_branches="colour"),
     )
-    reflectance = anomaly_map(
+    reflectance = scored(
         flawless,
         flawless,
         query,
@@ -105,7 +114,7 @@ def test_the_product_needs_both_branches_to_differ():
 def test_one_network_pass_compares_all_images():
     query, flawless, alpha = images_with_defect()
     net = SeededNet()
-    anomaly_map(query, flawless, query, flawless, alpha, net, original())
+    scored(query, flawless, query, flawless, alpha, net, original())
     assert net.passes == 1
 
 
@@ -116,7 +125,7 @@ def test_relighting_lowers_the_score_of_another_lamp():
 
     def highest(window):
         cfg = DetectConfig(detect_layers=LAYERS, relight_window=window)
-        return anomaly_map(dim, flawless, dim, flawless, alpha, SeededNet(), cfg).max()
+        return scored(dim, flawless, dim, flawless, alpha, SeededNet(), cfg).max()
 
     assert highest(0.15) < 0.2 * highest(0.0)
 
@@ -132,6 +141,30 @@ def test_direction_distance_ignores_length_and_counts_angles():
         other = 0.2 * torch.tensor([math.cos(angle), math.sin(angle)]).reshape(1, 2, 1, 1)
         distance = squared_distance(unit_features(query), unit_features(other)).item()
         assert distance == pytest.approx(1 - math.cos(angle), abs=1e-6)
+
+
+def test_energy_distance_ignores_the_lamp_and_forgives_faint_texture():
+    generator = torch.Generator().manual_seed(2)
+    query, other = torch.rand(2, 1, 6, 8, 8, generator=generator)
+
+    def distance(a, b):
+        return squared_distance(a, b) / energy(a, b)
+
+    torch.testing.assert_close(distance(3 * query, 3 * other), distance(query, other))
+    # By hand: one strong place among faint ones; the image's mean decides for the faint.
+    a, b = torch.full((1, 1, 1, 2), 0.1), torch.tensor([0.2, 4.0]).reshape(1, 1, 1, 2)
+    mean = (0.01 + 0.04 + 0.01 + 16) / 2
+    expected = [0.01 / (0.02 + 0.5 * mean), 3.9**2 / (0.4 + 0.5 * mean)]
+    assert distance(a, b).flatten().tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_normal_at_a_place_is_subtracted():
+    cfg = DetectConfig(detect_sigma=0.0)
+    maps = torch.tensor([[[0.1, 0.5]], [[2.0, 4.0]]])  # [2, 1, 2]
+    expected = torch.tensor([[[0.3, 0.3]], [[2.0, 2.0]]])
+    found = anomaly_map(maps, cfg, NormalMaps(expected, torch.tensor([0.2, 4.0])))
+    # ((0.1 - 0.3) / 0.2 + 0) / 2 < 0 is nothing; (0.2 / 0.2 + 2 / 4) / 2
+    assert found.flatten().tolist() == pytest.approx([0.0, 0.75])
 
 
 def test_shifts_are_forgiven_up_to_the_limit():
@@ -174,6 +207,7 @@ def test_image_score_is_the_mean_of_the_highest_share():
         {"detect_sigma": -1.0},
         {"detect_shift": -1},
         {"relight_window": -0.1},
+        {"detect_normal_views": -1},
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(settings):
