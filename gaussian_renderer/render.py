@@ -72,3 +72,30 @@ def render(
         backend=backend,
     )
     return Render(drawn.image, drawn.alpha, drawn.depth, drawn.radii)
+
+
+def render_values(
+    gaussians: GaussianModel, camera: Camera, values: Tensor, background: Tensor | None = None
+) -> Render:
+    """Render values that belong to the Gaussians, whatever the direction, as if they were colours.
+
+    Differentiable in `values`: the gradient of a weighted sum of the image's pixels is that sum
+    weighted by what each Gaussian contributes to them.
+
+    Args:
+        values: [N, K], any K, any sign.
+        background: value where nothing is, [K]; 0 by default.
+    """
+    means, intrinsics = gaussians.means, camera.intrinsics
+    drawn = rasterize(
+        means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        colours=values,
+        viewmat=camera.viewmat(means.device, means.dtype),
+        intrinsics=intrinsics.matrix(means.device, means.dtype),
+        size=(intrinsics.height, intrinsics.width),
+        background=background,
+    )
+    return Render(drawn.image, drawn.alpha, drawn.depth, drawn.radii)

@@ -127,7 +127,7 @@ class Comparer:
             )
             normal = None
             if self.normality is not None:
-                normal = self.normality.maps(self.models.colour, viewmat, query.intrinsics)
+                normal = self.normality.maps(self.models.colour, camera)
             scores = anomaly_map(maps, self.cfg, normal)
         return scores, rendering[:3]
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from pose_rasterizer import rasterize
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gaussian_renderer.camera import Intrinsics
+from gaussian_renderer.camera import Camera
 from gaussian_renderer.files import atomic_path
+from gaussian_renderer.render import render_values
 from piad.anomaly import DetectConfig, Features, NormalMaps, distance_maps
 
 if TYPE_CHECKING:
@@ -45,15 +45,10 @@ class Normality:
     backdrop: Tensor
     scale: Tensor
 
-    def maps(self, model: GaussianModel, viewmat: Tensor, intrinsics: Intrinsics) -> NormalMaps:
-        """What is normal at each pixel of a view.
-
-        Args:
-            model: the Gaussians that were taught.
-            viewmat: [4, 4], world_to_camera, OpenCV axes.
-        """
-        drawn = _splat(model, self.gaussians, viewmat, intrinsics, self.backdrop)
-        return NormalMaps(drawn.image, self.scale)
+    def maps(self, model: GaussianModel, camera: Camera) -> NormalMaps:
+        """What is normal at each pixel of a camera; `model`: the Gaussians that were taught."""
+        seen = render_values(model, camera, self.gaussians, self.backdrop)
+        return NormalMaps(seen.image, self.scale)
 
     @property
     def fingerprint(self) -> str:
@@ -83,10 +78,10 @@ def learn_normality(
     model = models.colour
     total, weight, backdrop, empty = 0.0, 0.0, 0.0, 0.0
     for view, reflectance in progress(pairs):
-        viewmat = view.camera.viewmat(models.background.device)
-        intrinsics = view.camera.intrinsics
         with torch.inference_mode():
-            seen = models.render(viewmat, intrinsics)
+            seen = models.render(
+                view.camera.viewmat(models.background.device), view.camera.intrinsics
+            )
             drawn = seen.over(models.background)
             photo, photo_reflectance = (v.image().to(drawn) for v in (view, reflectance))
             alpha = seen.alpha[:1]
@@ -95,7 +90,7 @@ def learn_normality(
             )  # fmt: skip
             maps = torch.cat([maps, torch.ones_like(maps[:1])])
         share = torch.zeros(len(model.means), len(maps), device=maps.device, requires_grad=True)
-        image = _splat(model, share, viewmat, intrinsics).image
+        image = render_values(model, view.camera, share).image
         (given,) = torch.autograd.grad((image * maps.clone()).sum(), share)
         total, weight = total + given[:, :-1], weight + given[:, -1:]
         left = 1 - alpha.clone()
@@ -146,24 +141,3 @@ def _load(path: Path, key: str, device: torch.device) -> Normality | None:
             )
     except (OSError, SafetensorError):
         return None  # not made yet, or not by us: it is made anew
-
-
-def _splat(
-    model: GaussianModel,
-    values: Tensor,
-    viewmat: Tensor,
-    intrinsics: Intrinsics,
-    background: Tensor | None = None,
-):
-    """Values of the Gaussians, [N, K], rendered as colours."""
-    return rasterize(
-        model.means,
-        model.quats,
-        model.scales,
-        model.opacities,
-        colours=values,
-        viewmat=viewmat.to(model.means),
-        intrinsics=intrinsics.matrix(model.means.device, model.means.dtype),
-        size=(intrinsics.height, intrinsics.width),
-        background=background,
-    )

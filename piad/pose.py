@@ -18,6 +18,7 @@ from torch import Tensor
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.se3 import se3_exp
 from piad.models import ModelPair, PairRendering
+from retrieval.compare import likeness
 
 # The original's choices (paper, implementation details), used by --preset original.
 ORIGINAL = {
@@ -318,19 +319,22 @@ def refine_pose(
 
 
 def _refine_each(target, hypotheses, models, cfg: RefineConfig) -> RefinedPose:
-    """Second-order refinement of every hypothesis to the end; the least loss goes on (ours).
+    """Second-order refinement of every hypothesis to the end; the most alike goes on (ours).
 
     At low resolution wrong sides fit as well as the right one, and a full refinement costs little.
-    The winner is refined again while that helps: directions that hardly move the image converge
-    over several runs. Adam goes on from there on the L1 loss, whose minimum defects pull less; of
-    the two the pose of lower loss is returned.
+    The loss doesn't choose: light baked into the model follows a wrong side that happens to be lit
+    like the query. The winner is refined again while that helps: directions that hardly move the
+    image converge over several runs. Adam goes on from there on the L1 loss, whose minimum defects
+    pull less; of the two the pose of lower loss is returned.
     """
     from piad.second_order import refine_second_order  # it builds on this module
 
     began = time.perf_counter()
     poses = [hypotheses] if isinstance(hypotheses, Tensor) else hypotheses
     results = [refine_second_order(target, pose, models, cfg) for pose in poses]
-    best = min(results, key=lambda result: result.loss)
+    best = results[0]
+    if len(results) > 1:
+        best = max(results, key=lambda result: _likeness(result.world_to_camera, target, models))
     steps = sum(result.steps for result in results)
     for _ in range(MAX_REPEATS):
         again = refine_second_order(target, best.world_to_camera, models, cfg)
@@ -338,11 +342,26 @@ def _refine_each(target, hypotheses, models, cfg: RefineConfig) -> RefinedPose:
         if again.loss > (1 - REPEAT_GAIN) * best.loss:
             break
         best = replace(again, trace=best.trace + again.trace)
-    last = refine_adam(target, best.world_to_camera, models, cfg)
+    # The steps at half resolution are for starts far off: Adam goes on where they would have ended.
+    done = min(cfg.refine_coarse_steps, cfg.iter_num - 1)
+    rest = replace(
+        cfg,
+        iter_num=cfg.iter_num - done,
+        refine_coarse_steps=0,
+        lrate=cfg.lrate * cfg.lrate_decay ** (done / DECAY_STEPS),
+    )
+    last = refine_adam(target, best.world_to_camera, models, rest)
     steps, trace = steps + last.steps, best.trace + last.trace
     if last.loss < best.loss:
         best = replace(last, covariance=best.covariance)
     return replace(best, steps=steps, trace=trace, seconds=time.perf_counter() - began)
+
+
+@torch.no_grad()
+def _likeness(world_to_camera: Tensor, target: Target, models: ModelPair) -> float:
+    """How much the rendering at a pose looks like the query, whatever the light."""
+    seen = models.render(world_to_camera.to(target.image), target.intrinsics)
+    return likeness(target.image, seen.image, target.silhouette, seen.alpha[:1])
 
 
 def refine_adam(

@@ -15,6 +15,7 @@ from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import se3_exp
 
+COMPARE_PX = 100  # longer side of the images that `likeness` compares
 WINDOW_PX = 9  # of an image with a longer side of about 100 px
 WINDOW_STEP_PX = 3  # windows overlap by two thirds: as good as every pixel, at a ninth of the work
 SILHOUETTE_CHANNELS = 3  # the silhouette counts as much as one RGB image
@@ -82,6 +83,33 @@ def score_poses(query: Tensor, gaussians: GaussianModel, camera: Camera, poses: 
         target = described(images[None], silhouette[None] if known else None)
         shown = described(drawn.image, drawn.alpha if known else None)
         return similarity(target.expand(len(poses), -1, -1, -1), shown).cpu()
+
+
+def likeness(
+    query: Tensor, rendering: Tensor, silhouette: Tensor | None = None, alpha: Tensor | None = None
+) -> float:
+    """Similarity of a query with one rendering, both made full size and averaged down.
+
+    A model rendered small isn't what its photograph averages to: no splat gets narrower than the
+    filter of a pixel.
+
+    Args:
+        query, rendering: [C, H, W]; silhouette, alpha: [1, H, W], both or neither.
+    Returns:
+        -1..1, as `similarity`.
+    """
+    known = silhouette is not None
+    factor = COMPARE_PX / max(query.shape[-2:])
+    size = tuple(max(WINDOW_PX, round(n * factor)) for n in query.shape[-2:])
+
+    def small(image: Tensor, shape: Tensor | None) -> Tensor:
+        image, shape = (
+            None if x is None else F.interpolate(x[None], size, mode="area") for x in (image, shape)
+        )
+        return described(image, shape)
+
+    shown = small(rendering, alpha if known else None)
+    return similarity(small(query, silhouette), shown).item()
 
 
 def align_poses(

@@ -43,11 +43,14 @@ class InitialPoseConfig:
         120, "views rendered between the photographs to make the shortlist denser"
     )
     start_rotations: int = _option(8, "in-plane rotations of the query tried (1: upright only)")
-    start_candidates: int = _option(12, "poses compared with the query by rendering")
-    start_aligned: int = _option(6, "best of them that are aligned at low resolution")
+    start_candidates: int = _option(24, "poses compared with the query by rendering")
+    start_aligned: int = _option(10, "best of them that are aligned at low resolution")
     start_compare_px: int = _option(100, "longer side in px of these comparisons")
     start_align_steps: int = _option(15, "steps of the alignment")
-    start_hypotheses: int = _option(6, "distinct poses kept for the refinement")
+    start_hypotheses: int = _option(10, "distinct poses kept for the refinement, at most")
+    start_spread: float = _option(
+        0.2, "a pose whose similarity is lower than the best one's by more than this is dropped"
+    )
     start_min_similarity: float = _option(
         0.25, "similarity of query and rendering, 0..1, below which a query is 'not found'"
     )

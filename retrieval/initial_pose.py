@@ -297,6 +297,8 @@ class PoseInitialiser:
         cfg = self.cfg
         kept: list[Hypothesis] = []
         for hypothesis in found:
+            if hypothesis.similarity < found[0].similarity - cfg.start_spread:
+                continue
             if is_distinct(hypothesis.world_to_camera, kept, DISTINCT_DEG):
                 kept.append(hypothesis)
         kept = kept[: cfg.start_hypotheses]

@@ -73,7 +73,7 @@ def test_the_gaussian_that_is_seen_badly_carries_the_distance(models):
     assert (left > 3 * right).all()
     torch.testing.assert_close(unseen, found.scale)  # nobody saw it: as good as the object's mean
     view = gallery(models)[0][0]
-    maps = found.maps(models.colour, view.camera.viewmat(), view.camera.intrinsics)
+    maps = found.maps(models.colour, view.camera)
     assert maps.expected.shape == (NUM_MAPS, SIDE, SIDE)
     middle = maps.expected[:, SIDE // 2]
     assert (middle[:, 11] > 2 * middle[:, 25]).all()  # the blobs' centres
