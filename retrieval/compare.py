@@ -32,7 +32,7 @@ def opponent(images: Tensor) -> Tensor:
     return turned.flatten(1, 2)
 
 
-def similarity(a: Tensor, b: Tensor, window: int = WINDOW_PX) -> Tensor:
+def similarity(a: Tensor, b: Tensor, stride: int = WINDOW_STEP_PX) -> Tensor:
     """Windowed normalised correlation of images [B, C, H, W]: [B], -1..1, 0 if unrelated.
 
     Windows count by how much either image varies in them, so that a structure that only one of
@@ -40,7 +40,7 @@ def similarity(a: Tensor, b: Tensor, window: int = WINDOW_PX) -> Tensor:
     """
 
     def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, window, stride=WINDOW_STEP_PX)
+        return F.avg_pool2d(x, WINDOW_PX, stride=stride)
 
     mean_a, mean_b = mean(a), mean(b)
     var_a = (mean(a * a) - mean_a**2).clamp_min(0)
