@@ -17,6 +17,8 @@ from piad.pose import (
     fit_light,
     photometric_loss,
     plain_backdrop,
+    polish_pose,
+    refine_adam,
     refine_pose,
 )
 
@@ -152,3 +154,54 @@ def test_a_backdrop_is_plain_or_there_is_none():
     image[:, 10:30, 5:] = 0.9  # the object touches one border
     assert torch.allclose(plain_backdrop(image), torch.full((3,), 0.3))
     assert plain_backdrop(torch.rand(3, 40, 40)) is None
+
+
+def lamp_from_the_side(target: Target) -> Target:
+    """The object brighter on one side: no gain and offset for the whole image explain it."""
+    fall = torch.linspace(0.5, 1.1, SIDE).expand(SIDE, SIDE)
+    away = (target.image - target.backdrop[:, None, None]).abs().amax(0) > 1e-3
+    image = torch.where(away, target.image * fall, target.image)
+    return Target(image, target.backdrop, INTRINSICS)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_polishing_ignores_a_light_that_pulls_the_l1_loss(shared):
+    models = pair(shared)
+    target = lamp_from_the_side(target_of(models))
+    polished, way = polish_pose(target, moved(1.0, 0.02), models, RefineConfig())
+    descended = refine_adam(target, moved(1.0, 0.02), models, RefineConfig())
+    angle, shift = pose_error(polished, TRUE_POSE)
+    off = pose_error(descended.world_to_camera, TRUE_POSE)
+    assert float(angle) < 0.6 and float(shift) < 0.03  # a third of a pixel
+    assert float(off[0]) > 5 * float(angle)
+    assert polished.dtype == torch.float64 and len(way) == 2 * 41
+    rotation = polished[:3, :3]
+    assert torch.allclose(
+        rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-6
+    )  # the start's own rounding
+
+
+def test_polishing_under_the_models_own_light_is_exact():
+    models = pair(True)
+    polished, _ = polish_pose(target_of(models), moved(2.0, 0.02), models, RefineConfig())
+    angle, shift = pose_error(polished, TRUE_POSE)
+    assert float(angle) < 0.05 and float(shift) < 0.003
+
+
+def test_polishing_by_no_steps_returns_the_start():
+    models = pair(True)
+    start = moved(1.0, 0.02).double()
+    pose, way = polish_pose(target_of(models), start, models, RefineConfig(polish_steps=0))
+    assert torch.allclose(pose, start, atol=1e-7) and len(way) == 2
+
+
+def test_the_default_chooses_the_right_side_and_reports_its_loss():
+    models = pair(True)
+    target = lamp_from_the_side(target_of(models))
+    found = refine_pose(target, [moved(120.0, 0.0), moved(3.0, 0.03)], models, RefineConfig())
+    angle, shift = pose_error(found.world_to_camera, TRUE_POSE)
+    assert float(angle) < 0.6 and float(shift) < 0.03
+    assert found.covariance is not None and found.steps >= 82
+    unpolished = RefineConfig(polish_steps=0)
+    other = refine_pose(target, moved(120.0, 0.0), models, unpolished)
+    assert found.loss < other.loss

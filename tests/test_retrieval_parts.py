@@ -10,7 +10,7 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error, se3_exp
 from retrieval.cache import cached_features, signature_of
-from retrieval.compare import align_poses, opponent, score_poses, similarity
+from retrieval.compare import align_poses, likeness, opponent, score_poses, similarity
 from retrieval.original import better_half, shrink
 from retrieval.pnp import lift, pose_from_matches, solve_pnp
 from retrieval.shortlist import Shortlist
@@ -160,6 +160,19 @@ def test_pose_from_matches_uses_the_querys_own_pinhole():
 
 
 # comparison
+
+
+def test_likeness_ignores_light_and_counts_the_silhouette():
+    generator = torch.Generator().manual_seed(3)
+    small = torch.rand(2, 3, 12, 12, generator=generator)
+    query, other = torch.nn.functional.interpolate(small, (150, 200), mode="bicubic").clamp(0, 1)
+    assert likeness(query, query) > 0.9
+    assert likeness(query, 0.6 * query + 0.1) > 0.9
+    assert likeness(query, other) < 0.5
+    shape = torch.zeros(1, 150, 200)
+    shape[:, 40:110, 50:150] = 1
+    same = likeness(query, query, shape, shape)
+    assert same > likeness(query, query, shape, shape.roll(30, -1)) + 0.1
 
 
 def test_similarity_ignores_light_and_sees_other_content():
