@@ -15,7 +15,7 @@ from torch import Tensor
 from pose_rasterizer import build_cuda
 from pose_rasterizer.native import pointer
 
-ABI = 1  # of csrc/cuda/api.cu
+ABI = 2  # of csrc/cuda/api.cu
 TILE_PX = 16  # kTile of csrc/cuda/args.h
 MAX_CHANNELS = build_cuda.CHANNELS[-1]
 COUNTER_WORDS = 8  # kCounterWords
@@ -60,18 +60,20 @@ class Library:
     sum_floats: int  # per splat, backward
     pose_floats: int  # per camera and block
     splats_per_part: int
+    row_floats: int  # that a row of v_features must have to hold the sums
 
 
 @functools.cache
 def _library(channels: int) -> Library:
     lib = build_cuda.load_library(channels)
-    layout = (ctypes.c_int64 * 7)()
+    layout = (ctypes.c_int64 * 8)()
     lib.pose_cuda_layout(layout)
     assert layout[0] == ABI and layout[1] == channels and layout[6] == ctypes.sizeof(Args)
-    lib.pose_cuda_forward.restype = lib.pose_cuda_backward.restype = ctypes.c_char_p
-    lib.pose_cuda_forward.argtypes = [ctypes.c_void_p]
-    lib.pose_cuda_backward.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
-    return Library(lib, *layout[2:6])
+    calls = lib.pose_cuda_forward, lib.pose_cuda_backward_tiles, lib.pose_cuda_backward_splats
+    for call in calls:
+        call.restype, call.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+    lib.pose_cuda_backward_tiles.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    return Library(lib, *layout[2:6], layout[7])
 
 
 def library(channels: int) -> None:
@@ -130,11 +132,14 @@ def _capacities(device: int) -> Capacities:
 
 @dataclass
 class Frame:
-    """What forward leaves for backward: the parameter block and the memory it points to."""
+    """What forward leaves for backward: the parameter block and the memory it points to.
+
+    memory is None once a backward pass has freed it; another one renders again.
+    """
 
     library: Library
     args: Args
-    memory: Tensor
+    memory: Tensor | None
 
 
 def _carve(start: int, *sizes: int) -> list[int]:
@@ -188,6 +193,10 @@ def _forward(inputs, settings, keep: bool):
     return (image, alpha, depth, radii), Frame(lib, args, memory) if keep else None
 
 
+_ADJOINT_OUTPUTS = (
+    (0, "v_means"), (1, "v_quats"), (2, "v_scales"), (3, "v_opacities"), (5, "v_viewmats"),
+    (8, "v_offsets"),
+)  # fmt: skip
 _TENSORS = _POINTERS[:13]  # inputs, then outputs of forward
 
 
@@ -205,53 +214,59 @@ def _check(message: bytes | None) -> None:
 def _backward(inputs, outputs, frame: Frame, grads, wanted):
     args, lib = frame.args, frame.library
     device = inputs[0].device
-    like = [
-        torch.empty_like(t) if t is not None and w else None
-        for t, w in zip(inputs, wanted, strict=True)
-    ]
-    v_means, v_quats, v_scales, v_opacities, v_features, v_viewmats, _, v_backgrounds, v_offsets = (
-        like
-    )
+    wanted = [t is not None and w for t, w in zip(inputs, wanted, strict=True)]
+    like = [None] * len(inputs)
     v_image, v_alpha, v_depth = grads
-    if v_backgrounds is not None:
-        left = 1 - outputs[1]
-        like[7] = (
-            torch.zeros_like(v_backgrounds)
-            if v_image is None
-            else (v_image * left).sum((-2, -1)).view_as(v_backgrounds)
-        )
     deterministic = torch.are_deterministic_algorithms_enabled()
     n, cameras = args.num_gaussians, args.num_cameras
     # one camera's sums fit into the rows of v_features, which are written only after they are read
-    row = v_features[0].numel() if v_features is not None and n > 0 else 0
-    inside = cameras == 1 and not deterministic and row % 8 == 0 and row >= lib.sum_floats
+    row = inputs[4][0].numel() if wanted[4] and n > 0 else 0
+    inside = cameras == 1 and not deterministic and row % 8 == 0 and row >= lib.row_floats
     sums = 0 if inside else cameras * n * lib.sum_floats * (2 if deterministic else 1)
     blocks = -(-n // lib.splats_per_part)
-    if cameras == 1 or all(v is None for v in like[:5]):  # blocks of one camera loop
+    if cameras == 1 or not any(wanted[:5]):  # blocks of one camera loop
         blocks = min(blocks, MAX_ADJOINT_BLOCKS)
-    parts = cameras * blocks * lib.pose_floats if v_viewmats is not None else 0
+    parts = cameras * blocks * lib.pose_floats if wanted[5] else 0
     args.adjoint_blocks = blocks
+    if wanted[7]:
+        like[7] = torch.zeros_like(inputs[7])
+        if v_image is not None:
+            like[7] = (v_image * (1 - outputs[1])).sum((-2, -1)).view_as(inputs[7])
     if n == 0:
-        return [None if v is None else v if k == 7 else v.zero_() for k, v in enumerate(like)]
+        return [
+            torch.zeros_like(t) if w and v is None else v
+            for t, w, v in zip(inputs, wanted, like, strict=True)
+        ]
     scratch = torch.empty(sums + cameras + 8 + parts, device=device)
     args.sums, args.tickets, args.bounds, args.pose_parts = _carve(
         scratch.data_ptr(), 4 * sums, 4 * cameras, 32, 4 * parts
     )
     args.sum_stride = row if inside else lib.sum_floats
+    if wanted[4]:
+        like[4] = torch.empty_like(inputs[4])
+    args.v_features = pointer(like[4])
     if inside:
-        args.sums = v_features.data_ptr()
+        args.sums = args.v_features
     _point_to(args, inputs, outputs)
     args.v_image, args.v_alpha, args.v_depth = pointer(v_image), pointer(v_alpha), pointer(v_depth)
-    args.v_means, args.v_quats = pointer(v_means), pointer(v_quats)
-    args.v_scales, args.v_opacities = pointer(v_scales), pointer(v_opacities)
-    args.v_features, args.v_viewmats = pointer(v_features), pointer(v_viewmats)
-    args.v_offsets = pointer(v_offsets)
     args.deterministic = int(deterministic)
     args.stream = _stream(device)
     address = ctypes.addressof(args)
     cleared = 4 * (sums + cameras + 8)
-    _check(lib.lib.pose_cuda_backward(address, scratch.data_ptr(), cleared))
+    _check(lib.lib.pose_cuda_backward_tiles(address, scratch.data_ptr(), cleared))
+    if inside:
+        frame.memory = None  # room for the gradients: the stream uses it for the tiles first
+    for k, name in _ADJOINT_OUTPUTS:
+        if wanted[k]:
+            like[k] = torch.empty_like(inputs[k])
+        setattr(args, name, pointer(like[k]))
+    _check(lib.lib.pose_cuda_backward_splats(address))
     return like
+
+
+def _alive(frame: Frame, inputs, settings) -> Frame:
+    """The frame, rendered again if an earlier backward pass has freed its memory."""
+    return frame if frame.memory is not None else _forward(inputs, settings, True)[1]
 
 
 def _aligned(inputs):
@@ -309,13 +324,14 @@ def backward(inputs, outputs, frames, settings, grads, wanted):
     inputs = _aligned(inputs)
     channels = outputs[0].shape[-3]
     if channels <= MAX_CHANNELS:
-        return _backward(inputs, outputs, frames[0], grads, wanted)
+        return _backward(inputs, outputs, _alive(frames[0], inputs, settings), grads, wanted)
     totals = None
     for frame, (first, end) in zip(frames, _groups(channels), strict=True):
         share = _share(inputs, first, end)
         images = outputs[0][..., first:end, :, :].contiguous()
         v_image = None if grads[0] is None else grads[0][..., first:end, :, :].contiguous()
         others = grads[1:] if first == 0 else (None, None)
+        frame = _alive(frame, share, settings)
         found = _backward(share, (images, *outputs[1:]), frame, (v_image, *others), wanted)
         totals = [[v] for v in found] if totals is None else [
             [*t, v] for t, v in zip(totals, found, strict=True)

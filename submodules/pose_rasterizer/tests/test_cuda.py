@@ -171,6 +171,26 @@ def test_deterministic_gradients_match_and_repeat(compare, make_scene):
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
+@pytest.mark.parametrize("channels", [3, 11])
+def test_a_second_backward_pass_renders_again(device, make_scene, channels):
+    scene = make_scene(40, (24, 31), channels, degree=3)
+    there = {k: v.to(device).float() if torch.is_tensor(v) else v for k, v in scene.items()}
+    leaves = [there[k].requires_grad_() for k in ("means", "features", "viewmat")]
+    gaussians = [there[k] for k in ("means", "quats", "scales", "opacities")]
+    out = ops.rasterize(
+        *gaussians, sh=there["features"], viewmat=there["viewmat"],
+        intrinsics=there["intrinsics"], size=there["size"],
+    )  # fmt: skip
+    total = (out.image.square()).sum()
+    frame = out.image.grad_fn.frames[0]
+    assert frame.memory is not None
+    first = torch.autograd.grad(total, leaves, retain_graph=True)
+    assert frame.memory is None  # freed to make room for the gradients
+    again = torch.autograd.grad(total, leaves)
+    for a, b in zip(first, again, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_room_for_lists_follows_what_the_device_reported():
     capacities = cuda.Capacities()
     first, address = capacities.choose((1, 8, 8), 1000, 1 << 30)

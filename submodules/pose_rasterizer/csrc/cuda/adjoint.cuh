@@ -119,7 +119,7 @@ __device__ __forceinline__ void features_times(const float* f, int num_coeffs, i
 // Colours to SH coefficients and, through the viewing direction, to the mean and the camera.
 template <int C>
 __device__ __forceinline__ void colour_vjp(const PoseCudaArgs& a, const CameraModel<float>& camera,
-                                           int64_t i, Vec3<float> mean, const float4* record,
+                                           int64_t i, Vec3<float> mean, uint32_t positive,
                                            SplatGradient<C>& g, bool add, Vec3<float>& v_mean,
                                            PoseSum& pose) {
     if (a.num_coeffs == 0) {
@@ -134,7 +134,7 @@ __device__ __forceinline__ void colour_vjp(const PoseCudaArgs& a, const CameraMo
     if (a.v_features == nullptr && !direction) return;
 #pragma unroll
     for (int c = 0; c < C; ++c)
-        if (!(record_colour<C>(record, c) > 0.0f)) g.colour[c] = 0.0f;  // clamped at 0
+        if (!(positive >> c & 1u)) g.colour[c] = 0.0f;  // clamped at 0
     float inv_length;
     const Vec3<float> d = view_direction(mean, camera.centre, inv_length);
     const int used = sh_num_coeffs(a.sh_degree);
@@ -157,17 +157,29 @@ __device__ __forceinline__ void splat_vjp(const PoseCudaArgs& a, const CameraMod
                                           int b, int64_t i, float inverse, bool add,
                                           GaussianSum& total, PoseSum& pose) {
     const int64_t splat = b * a.num_gaussians + i;
-    const float4* record = reinterpret_cast<const float4*>(a.splats) + splat * kSplatVectors<C>;
     SplatGradient<C> g;
     g.load(a, splat, inverse);
-    const float4 p = record[0], q = record[1];
+    ConicRoot<float> root;
+    uint32_t positive;
+    if (a.sums == a.v_features) {
+        const float4 kept = (static_cast<const float4*>(a.sums) + splat * (a.sum_stride / 4))
+            [kSumFloats<C> / 4];
+        root = {kept.x, kept.y, kept.z};
+        positive = __float_as_uint(kept.w);
+    } else {
+        const float4* record = reinterpret_cast<const float4*>(a.splats) + splat * kSplatVectors<C>;
+        const float4 p = record[0];
+        root = {p.z, p.w, record[1].x};
+        positive = positive_colours<C>(record);
+    }
     const float *m = a.means + 3 * i, *r = a.quats + 4 * i, *s = a.scales + 3 * i;
     const Vec3<float> mean = {m[0], m[1], m[2]}, scales = {s[0], s[1], s[2]};
     total.opacity += g.v / a.opacities[i];
     Vec3<float> v_mean = {0.0f, 0.0f, 0.0f};
-    colour_vjp<C>(a, camera, i, mean, record, g, add, v_mean, pose);
+    colour_vjp<C>(a, camera, i, mean, positive, g, add, v_mean, pose);
 
-    const Vec2<float> v_xy = {kTwoLn2 * p.z * g.v1, kTwoLn2 * (p.w * g.v1 + q.x * g.v2)};
+    const Vec2<float> v_xy = {kTwoLn2 * root.l11 * g.v1,
+                              kTwoLn2 * (root.l21 * g.v1 + root.l22 * g.v2)};
     if (a.v_offsets != nullptr) {
         a.v_offsets[2 * splat] = v_xy.x, a.v_offsets[2 * splat + 1] = v_xy.y;
     }
@@ -179,7 +191,7 @@ __device__ __forceinline__ void splat_vjp(const PoseCudaArgs& a, const CameraMod
     const ImageFactor<float> factor = image_factor(rows, rotation, scales);
     const float k = kTwoLn2 * kTwoLn2;
     const ImageFactor<float> v_factor =
-        image_factor_vjp(factor, ConicRoot<float>{p.z, p.w, q.x},
+        image_factor_vjp(factor, root,
                          Sym2<float>{k * g.v11, k * g.v12, k * g.v22});
     Vec3<float> v_u0, v_u1, v_t = project_point_vjp(camera, t, v_xy);
     v_t.z += g.z;

@@ -58,10 +58,12 @@ template <bool kDepth> cudaError_t launch_backward_tiles(const PoseCudaArgs& a, 
 }  // namespace
 
 // Layout facts that the caller sizes its memory by: ABI, channels, floats per record, floats per
-// sum, floats per pose part, Gaussians per pose part, size of the parameter block.
-POSE_EXPORT void pose_cuda_layout(int64_t out[7]) {
-    out[0] = 1, out[1] = C, out[2] = 4 * kSplatVectors<C>, out[3] = kSumFloats<C>;
+// sum, floats per pose part, Gaussians per pose part, size of the parameter block, floats that a row of
+// v_features must have to hold the sums.
+POSE_EXPORT void pose_cuda_layout(int64_t out[8]) {
+    out[0] = 2, out[1] = C, out[2] = 4 * kSplatVectors<C>, out[3] = kSumFloats<C>;
     out[4] = kPoseFloats, out[5] = kAdjointThreads, out[6] = sizeof(PoseCudaArgs);
+    out[7] = kRowFloats<C>;
 }
 
 // Null, or what went wrong. `counters` lies 32 bytes after `total`.
@@ -83,9 +85,11 @@ POSE_EXPORT const char* pose_cuda_forward(const PoseCudaArgs* args) {
     return message(cudaGetLastError());
 }
 
-// `scratch`: memory of `clear_bytes` that must be zero (sums unless in v_features, tickets, bounds).
-POSE_EXPORT const char* pose_cuda_backward(const PoseCudaArgs* args, void* scratch,
-                                           int64_t clear_bytes) {
+// The pixels' part of backward. `scratch`: memory of `clear_bytes` that must be zero (sums unless in
+// v_features, tickets, bounds). Where the sums lie in v_features, the memory that forward left may be
+// freed afterwards.
+POSE_EXPORT const char* pose_cuda_backward_tiles(const PoseCudaArgs* args, void* scratch,
+                                                 int64_t clear_bytes) {
     const PoseCudaArgs& a = *args;
     const DeviceGuard guard(a.device);
     if (guard.status() != cudaSuccess) return message(guard.status());
@@ -93,13 +97,21 @@ POSE_EXPORT const char* pose_cuda_backward(const PoseCudaArgs* args, void* scrat
     cudaError_t status = cudaMemsetAsync(scratch, 0, clear_bytes, s);
     if (status != cudaSuccess) return message(status);
     if (a.sums == a.v_features) {
-        const int64_t vectors = a.num_gaussians * (kClearedFloats<C> / 4);
+        const int64_t vectors = a.num_gaussians * (kRowFloats<C> / 4);
         POSE_LAUNCH(clear_sums<C>, dim3(blocks_for(vectors, 256)), dim3(256), 0, s, a);
     }
     if (a.deterministic) POSE_LAUNCH(find_bounds<C>, dim3(264), dim3(256), 0, s, a);
     status = a.v_depth != nullptr ? launch_backward_tiles<true>(a, s)
                                   : launch_backward_tiles<false>(a, s);
-    if (status != cudaSuccess) return message(status);
+    return message(status);
+}
+
+// The splats' part of backward, after the pixels'.
+POSE_EXPORT const char* pose_cuda_backward_splats(const PoseCudaArgs* args) {
+    const PoseCudaArgs& a = *args;
+    const DeviceGuard guard(a.device);
+    if (guard.status() != cudaSuccess) return message(guard.status());
+    const cudaStream_t s = static_cast<cudaStream_t>(a.stream);
     const bool gaussians = a.v_means != nullptr || a.v_quats != nullptr || a.v_scales != nullptr ||
                            a.v_opacities != nullptr || a.v_features != nullptr;
     const dim3 grid(unsigned(a.adjoint_blocks), gaussians ? 1 : a.num_cameras);

@@ -18,7 +18,11 @@ template <int C> constexpr int kSplatVectors = (7 + C + 3) / 4;
 // Sums per splat that the pixels leave for the adjoint: v, v y1, v y2, v y1^2, v y1 y2, v y2^2,
 // w dL/dcolour (C), w dL/dz; padded to whole float4.
 template <int C> constexpr int kSumFloats = (6 + C + 1 + 3) / 4 * 4;
-template <int C> constexpr int kClearedFloats = (kSumFloats<C> + 7) / 8 * 8;  // whole sectors
+// Where sums lie in the rows of v_features, what the adjoint needs of a record follows them: l11, l21,
+// l22, bits of the colours above 0. The records can be freed before the adjoint's outputs are made.
+constexpr int kKeptFloats = 4;
+template <int C>
+constexpr int kRowFloats = (kSumFloats<C> + kKeptFloats + 7) / 8 * 8;  // whole sectors
 constexpr int kPoseFloats = 16;  // rotation 9, translation 3, camera centre 3, padding
 
 }  // namespace pose_rasterizer

@@ -248,14 +248,30 @@ __global__ __launch_bounds__(kTileThreads) void backward_tiles(PoseCudaArgs a) {
     }
 }
 
-// Zeroes the sums where they lie in the rows of v_features, in whole memory sectors of 8 floats (a
-// strided memset was measured 10 times slower).
+// Bits of the record's colours that are above 0: the others were clamped.
+template <int C> __device__ __forceinline__ uint32_t positive_colours(const float4* record) {
+    uint32_t bits = 0;
+#pragma unroll
+    for (int c = 0; c < C; ++c)
+        if (record_colour<C>(record, c) > 0.0f) bits |= 1u << c;
+    return bits;
+}
+
+// Prepares the rows of v_features that hold the sums: zeroes, and what the adjoint needs of the
+// records; in whole memory sectors of 8 floats (a strided memset was measured 10 times slower).
 template <int C> __global__ __launch_bounds__(256) void clear_sums(PoseCudaArgs a) {
-    constexpr int kVectors = kClearedFloats<C> / 4;
+    constexpr int kVectors = kRowFloats<C> / 4;
     const int64_t k = int64_t(blockIdx.x) * 256 + threadIdx.x;
     if (k >= a.num_gaussians * kVectors) return;
     float* row = static_cast<float*>(a.sums) + k / kVectors * a.sum_stride;
-    reinterpret_cast<float4*>(row)[k % kVectors] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    float4 value = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    const int64_t splat = k / kVectors;
+    if (k % kVectors == kSumFloats<C> / 4 && a.radii[splat] > 0) {
+        const float4* record = reinterpret_cast<const float4*>(a.splats) + splat * kSplatVectors<C>;
+        const float4 p = record[0];
+        value = make_float4(p.z, p.w, record[1].x, __uint_as_float(positive_colours<C>(record)));
+    }
+    reinterpret_cast<float4*>(row)[k % kVectors] = value;
 }
 
 // Maxima over pixels and splats that bound every sum of backward_tiles: |q0|, sum_c |g_c|, |g_z|,
