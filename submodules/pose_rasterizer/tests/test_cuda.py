@@ -172,7 +172,7 @@ def test_deterministic_gradients_match_and_repeat(compare, make_scene):
 
 
 @pytest.mark.parametrize("channels", [3, 11])
-def test_a_second_backward_pass_renders_again(device, make_scene, channels):
+def test_a_second_backward_pass_renders_again(device, make_scene, relative, channels):
     scene = make_scene(40, (24, 31), channels, degree=3)
     there = {k: v.to(device).float() if torch.is_tensor(v) else v for k, v in scene.items()}
     leaves = [there[k].requires_grad_() for k in ("means", "features", "viewmat")]
@@ -188,7 +188,7 @@ def test_a_second_backward_pass_renders_again(device, make_scene, channels):
     assert frame.memory is None  # freed to make room for the gradients
     again = torch.autograd.grad(total, leaves)
     for a, b in zip(first, again, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        assert relative(a, b) <= 1e-4  # sums in another order
 
 
 def test_room_for_lists_follows_what_the_device_reported():
