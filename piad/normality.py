@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from piad.views import View
 
 VERSION = 1  # raise when the same inputs give other values
-SEEN = 1e-3  # alpha below which a pixel says nothing about the Gaussians behind it
+TINY = 1e-3  # px; keeps empty sums from being divided by nothing
 LEAST_WEIGHT = 1.0  # px: a Gaussian seen by less than that gets the object's mean
 
 
@@ -85,9 +85,7 @@ def learn_normality(
             drawn = seen.over(models.background)
             photo, photo_reflectance = (v.image().to(drawn) for v in (view, reflectance))
             alpha = seen.alpha[:1]
-            maps = distance_maps(
-                photo, drawn[:3], photo_reflectance, drawn[3:], alpha, net, cfg
-            )  # fmt: skip
+            maps = distance_maps(photo, drawn[:3], photo_reflectance, drawn[3:], alpha, net, cfg)
             maps = torch.cat([maps, torch.ones_like(maps[:1])])
         share = torch.zeros(len(model.means), len(maps), device=maps.device, requires_grad=True)
         image = render_values(model, view.camera, share).image
@@ -95,10 +93,10 @@ def learn_normality(
         total, weight = total + given[:, :-1], weight + given[:, -1:]
         left = 1 - alpha.clone()
         backdrop, empty = backdrop + (left * maps[:-1]).sum((1, 2)), empty + left.sum()
-    scale = total.sum(0) / weight.sum().clamp_min(SEEN)
+    scale = total.sum(0) / weight.sum().clamp_min(TINY)
     seen_enough = weight >= LEAST_WEIGHT
-    gaussians = torch.where(seen_enough, total / weight.clamp_min(SEEN), scale)
-    return Normality(gaussians, backdrop / empty.clamp_min(SEEN), scale)
+    gaussians = torch.where(seen_enough, total / weight.clamp_min(TINY), scale)
+    return Normality(gaussians, backdrop / empty.clamp_min(TINY), scale)
 
 
 def kept_normality(
