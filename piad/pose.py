@@ -215,12 +215,19 @@ def composed(rendering: PairRendering, target: Target, model_background: Tensor,
     if light == "none":
         return rendering.over(model_background)
     gain, offset = fit_light(rendering, target.image)
+    return relit(rendering, gain, offset, seen_backdrop(target, gain, offset, model_background))
+
+
+def seen_backdrop(target: Target, gain: Tensor, offset: Tensor, model_background: Tensor) -> Tensor:
+    """What is behind the object [6]: the query's plain backdrop, else the models' own, relit."""
+    return gain * model_background + offset if target.backdrop is None else target.backdrop
+
+
+def relit(rendering: PairRendering, gain: Tensor, offset: Tensor, backdrop: Tensor) -> Tensor:
+    """A rendering in another light before a uniform backdrop, [6, H, W]; the others are [6]."""
     alpha = rendering.channel_alpha
-    relit = gain[:, None, None] * rendering.image + offset[:, None, None] * alpha
-    backdrop = target.backdrop
-    if backdrop is None:
-        backdrop = gain * model_background + offset
-    return relit + (1 - alpha) * backdrop[:, None, None]
+    shown = gain[:, None, None] * rendering.image + offset[:, None, None] * alpha
+    return shown + (1 - alpha) * backdrop[:, None, None]
 
 
 def photometric_loss(image: Tensor, target: Tensor, reflectance_weight: float) -> Tensor:

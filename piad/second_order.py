@@ -25,6 +25,8 @@ from piad.pose import (
     Target,
     fit_light,
     pose_loss,
+    relit,
+    seen_backdrop,
 )
 
 STEP_LIMIT = 0.06  # rad about the object, or share of its distance: the reach of a linear step
@@ -177,17 +179,13 @@ def _make_level(
     alpha = rendering.alpha[:1]
     image, shape = target.image, target.silhouette
     state.gain, state.offset = fit_light(rendering, image)
-    backdrop = target.backdrop
+    backdrop = seen_backdrop(target, state.gain, state.offset, models.background)
     around = None
-    if backdrop is None:
-        backdrop = state.gain * models.background + state.offset
+    if target.backdrop is None:
         reach = 2 * round(AROUND_OBJECT * max(image.shape[-2:])) // 2 * 2 + 1
         around = F.max_pool2d(alpha[None], reach, 1, reach // 2)[0]
-    gain, offset = state.gain[:, None, None], state.offset[:, None, None]
-    inside = alpha > OBJECT_ALPHA
-    modelled = gain * rendering.image + rendering.channel_alpha * offset
-    modelled = modelled + (1 - rendering.channel_alpha) * backdrop[:, None, None]
-    sigma = _robust_scales(modelled - image, inside)
+    modelled = relit(rendering, state.gain, state.offset, backdrop)
+    sigma = _robust_scales(modelled - image, alpha > OBJECT_ALPHA)
     share = image.new_tensor([1 - cfg.reflectance_weight] * 3 + [cfg.reflectance_weight] * 3) * 2
     weight = (share / sigma**2)[:, None, None].expand_as(image)
     if around is not None:
@@ -216,8 +214,7 @@ class _Solver:
         self.targets = {1.0: target}
         pivot = start[:3, :3] @ models.centre.to(start) + start[:3, 3]
         self.unit = float(pivot.norm())
-        self.calls: dict[float, int] = {}
-        self.renderings: dict[float, int] = {}
+        self.calls = 0
 
     def at_scale(self, scale: float) -> Target:
         """The query at a share of the full resolution."""
@@ -236,14 +233,13 @@ class _Solver:
     def render(self, pose: Tensor, scale: float) -> PairRendering:
         """Both models over black at one scale."""
         target = self.at_scale(scale)
-        self.renderings[scale] = self.renderings.get(scale, 0) + 1
         viewmat = pose.to(target.image.device, torch.float32)
         with torch.no_grad():
             return self.models.render(viewmat, target.intrinsics)
 
-    def system(self, state: _State, level: _Level, scale: float) -> _System:
+    def system(self, state: _State, level: _Level) -> _System:
         """Normal equations at a state, the light's prior included."""
-        self.calls[scale] = self.calls.get(scale, 0) + 1
+        self.calls += 1
         system = _system(self.models, state, level)
         prior = LIGHT_PRIOR * level.weight.sum((1, 2)).double().cpu()  # [6]
         gain, offset = state.gain.double().cpu() - 1, state.offset.double().cpu()
@@ -281,10 +277,10 @@ class _Solver:
         if rendering is None:
             rendering = self.render(state.pose, this.scale)
         level = _make_level(target, rendering, state, self.models, self.cfg, this)
-        best, damping, reason = self.system(state, level, this.scale), DAMPING_START, "steps"
+        best, damping, reason = self.system(state, level), DAMPING_START, "steps"
         for _ in range(this.steps):
             moved, distance_px = self.stepped(state, best, damping)
-            trial = self.system(moved, level, this.scale)
+            trial = self.system(moved, level)
             if math.isfinite(trial.cost) and trial.cost < best.cost:
                 change = (best.cost - trial.cost) / max(best.cost, 1e-30)
                 state, best = moved, trial
@@ -336,6 +332,5 @@ def refine_second_order(
         scale, rendering = this.scale, system.rendering
     loss = pose_loss(rendering, solver.at_scale(1.0), models, cfg).item()
     covariance = torch.linalg.pinv(system.hessian, hermitian=True)[:6, :6]
-    calls = sum(solver.calls.values())
     seconds = time.perf_counter() - began
-    return RefinedPose(state.pose, loss, calls, reason, seconds, trace, covariance)
+    return RefinedPose(state.pose, loss, solver.calls, reason, seconds, trace, covariance)
