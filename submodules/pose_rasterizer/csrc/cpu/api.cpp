@@ -2,13 +2,8 @@
 #include <memory>
 #include <mutex>
 
+#include "../common/export.h"
 #include "frame.h"
-
-#if defined(_WIN32)
-#define POSE_EXPORT extern "C" __declspec(dllexport)
-#else
-#define POSE_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 namespace {
 

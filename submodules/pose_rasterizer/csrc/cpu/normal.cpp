@@ -7,6 +7,7 @@
 // into the sums before the next tile; the blocks' sums are added in a fixed order, so the result
 // doesn't depend on the threads. Derivation: docs/method_refinement.md.
 #include "../common/covariance.h"
+#include "../common/export.h"
 #include "../common/normal_schema.h"
 #include "../common/pose_jvp.h"
 #include "channels.h"
@@ -366,7 +367,7 @@ void normal_equations(const PoseScene& scene, const Frame& frame, const PoseResi
 }  // namespace pose_rasterizer
 
 // 0: done, 1: too many tile entries or out of memory.
-extern "C" __attribute__((visibility("default"))) int32_t pose_cpu_normal_equations(
+POSE_EXPORT int32_t pose_cpu_normal_equations(
     const PoseScene* scene, const PoseResiduals* residuals, const PoseNormalEquations* out) {
     using namespace pose_rasterizer;
     try {

@@ -1,13 +1,8 @@
 // What a frame's blending has to do, and what one core can do: for the benchmark's arithmetic floor.
 #include <chrono>
 
+#include "../common/export.h"
 #include "tile.h"
-
-#if defined(_WIN32)
-#define POSE_EXPORT extern "C" __declspec(dllexport)
-#else
-#define POSE_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 namespace {
 

@@ -1,12 +1,7 @@
 // The C interface of the CUDA back end. Everything is queued on the caller's stream; nothing waits
 // for the device. Compiled once per number of channels (POSE_CHANNELS).
+#include "../common/export.h"
 #include "adjoint.cuh"
-
-#if defined(_WIN32)
-#define POSE_EXPORT extern "C" __declspec(dllexport)
-#else
-#define POSE_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 namespace {
 
