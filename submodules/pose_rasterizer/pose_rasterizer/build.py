@@ -218,8 +218,7 @@ def main(argv: Sequence[str] = ()) -> int:
     )  # fmt: skip
     args = parser.parse_args(argv)
     try:
-        for name in ("cpu", "image"):
-            print(build_library(name))
+        print(build_library("cpu"))
         architectures = args.cuda_arch or build_cuda.present_architectures()
         for channels in args.channels if architectures else ():
             print(build_cuda.build_library(channels, architectures))

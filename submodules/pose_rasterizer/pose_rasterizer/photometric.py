@@ -1,4 +1,4 @@
-"""The photometric loss with its gradient in one compiled call (csrc/image/photometric.cpp)."""
+"""The photometric loss with its gradient in one compiled call (csrc/cpu/photometric.cpp)."""
 
 import ctypes
 
@@ -11,9 +11,9 @@ from pose_rasterizer.native import pointer
 def _library() -> ctypes.CDLL:
     from pose_rasterizer.build import load_library
 
-    library = load_library("image")
-    library.photometric_cpu.restype = ctypes.c_double
-    library.photometric_cpu.argtypes = (
+    library = load_library("cpu")
+    library.pose_cpu_photometric.restype = ctypes.c_double
+    library.pose_cpu_photometric.argtypes = (
         [ctypes.c_void_p] * 3 + [ctypes.c_int32] * 3 + [ctypes.c_float, ctypes.c_int32]
     ) + [ctypes.c_void_p] * 2
     return library
@@ -39,7 +39,7 @@ def photometric(
         raise TypeError("photometric takes float32 tensors on the CPU")
     maps = image.new_empty(3, *image.shape) if ssim_weight else image.new_empty(0)
     v_image = torch.empty_like(image)
-    loss = library.photometric_cpu(
+    loss = library.pose_cpu_photometric(
         pointer(image),
         pointer(target),
         pointer(window),

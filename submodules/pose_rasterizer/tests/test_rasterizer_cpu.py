@@ -1,5 +1,7 @@
 """The C++ back end against the float64 reference."""
 
+import multiprocessing
+
 import pytest
 import torch
 from pose_rasterizer import rasterize
@@ -89,6 +91,32 @@ def test_two_runs_and_any_number_of_threads_give_the_same_bits(make_scene, gradi
         assert all(torch.equal(a, b) for a, b in zip(out, runs[0][0], strict=True))
         for name, value in found.items():
             assert torch.equal(value, runs[0][1][name]), name
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="the system can't fork"
+)
+def test_a_forked_child_renders_with_threads_of_its_own(make_scene, gradients):
+    """OpenMP's threads don't survive a fork: a child that waited for them would hang."""
+    scene = make_scene(300, (40, 40), seed=3)
+    before = torch.get_num_threads()
+    fork = multiprocessing.get_context("fork")
+    try:
+        torch.set_num_threads(2)
+        parent, _ = gradients(scene, "cpu", torch.float32)
+
+        def render_again():
+            out, _ = gradients(scene, "cpu", torch.float32)
+            raise SystemExit(0 if torch.equal(out.image, parent.image) else 1)
+
+        child = fork.Process(target=render_again)
+        child.start()
+        child.join(60)
+        hangs = child.is_alive()
+        child.kill()
+        assert not hangs and child.exitcode == 0
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

@@ -95,15 +95,14 @@ template <int C, bool kColour, bool kDepth> struct BackwardVisitor {
     const Float8* g;      // [row, C + 2]: dL/dimage, then g_z, then q_0
     Float8* behind;       // [row]
     Float8* v_colour;     // [C] sums of w g
+    const uint32_t tile;  // y << 16 | x
     const float* colour = nullptr;
-    const Splat* current = nullptr;
     float z = 0;
     Float8 v_power{}, v_power_y{}, v_power_yy{}, v_z{};
 
     void begin(uint32_t i) {
         colour = frame.colours.data() + size_t(i) * channels.count;
-        current = &frame.splats[i];
-        z = current->z;
+        z = frame.splats[i].z;
         v_power = v_power_y = v_power_yy = v_z = splat(0.0f);
         if (kColour)
             for (int c = 0; c < channels.count; ++c) v_colour[c] = splat(0.0f);
@@ -133,41 +132,30 @@ template <int C, bool kColour, bool kDepth> struct BackwardVisitor {
     }
     void end(const TilePower& p) {
         const Float8 x = lane_offsets();
-        Float8 parts[kLanes] = {v_power,       x * v_power, x * x * v_power, v_power_y,
-                                x * v_power_y, v_power_yy,  v_z,             splat(0.0f)};
+        const Float8 parts[kLanes] = {v_power,       x * v_power, v_power_y,
+                                      x * x * v_power, x * v_power_y, v_power_yy,
+                                      v_z,           splat(0.0f)};
         const Float8 sums = sum_lanes_of_8(parts);
-        alignas(32) float s[kLanes];
-        std::memcpy(s, &sums, sizeof(s));
         float* record = frame.records.data() + size_t(p.entry.slot) * frame.record_size();
-        frame.filled[p.entry.slot] = 1;
-        fill_geometry(record, s, p, *current);
-        record[kSumZ] = s[6];
+        frame.record_tile[p.entry.slot] = tile;
+        std::memcpy(record, &sums, sizeof(sums));  // its last 0 where the first colour goes
         if (!kColour) return;
-        for (int c = 0; c < channels.count; c += kLanes) {
+        int c = 0;
+        for (; c + 4 < channels.count; c += kLanes) {
+            Float8 some[kLanes];
             const int n = channels.count - c < kLanes ? channels.count - c : kLanes;
-            for (int i = 0; i < kLanes; ++i) parts[i] = i < n ? v_colour[c + i] : splat(0.0f);
-            store_row(record + kSumColour + c, sum_lanes_of_8(parts), n);
+            for (int i = 0; i < kLanes; ++i) some[i] = i < n ? v_colour[c + i] : splat(0.0f);
+            store_row(record + kSumColour + c, sum_lanes_of_8(some), n);
         }
+        if (c >= channels.count) return;
+        Float8 some[4];
+        const int n = channels.count - c;
+        for (int i = 0; i < 4; ++i) some[i] = i < n ? v_colour[c + i] : splat(0.0f);
+        const Float4 few = sum_lanes_of_4(some);
+        for (int i = 0; i < n; ++i) record[kSumColour + c + i] = few[i];
     }
     void skip(uint32_t slot) {
-        frame.filled[slot] = 0;
-    }
-
-    // From sums over x, y (offsets from the tile's centre) to sums over e = Q (x, y) + e_0.
-    static void fill_geometry(float* record, const float* s, const TilePower& p, const Splat& splat) {
-        const double a = splat.qxx, b = splat.qxy, c = splat.qyy;
-        const double s0 = s[0], sx = s[1], sxx = s[2], sy = s[3], sxy = s[4], syy = s[5];
-        const double ux = a * sx + b * sy, uy = b * sx + c * sy;  // Q (sum dp x)
-        const double txx = a * sxx + b * sxy, txy = a * sxy + b * syy;
-        const double tyx = b * sxx + c * sxy, tyy = b * sxy + c * syy;
-        record[kSum] = static_cast<float>(s0);
-        record[kSumE] = static_cast<float>(ux + s0 * p.ex);
-        record[kSumE + 1] = static_cast<float>(uy + s0 * p.ey);
-        record[kSumEE] = static_cast<float>(txx * a + txy * b + 2 * ux * p.ex + s0 * p.ex * p.ex);
-        record[kSumEE + 1] =
-            static_cast<float>(txx * b + txy * c + ux * p.ey + uy * p.ex + s0 * p.ex * p.ey);
-        record[kSumEE + 2] =
-            static_cast<float>(tyx * b + tyy * c + 2 * uy * p.ey + s0 * p.ey * p.ey);
+        frame.record_tile[slot] = kNoRecord;
     }
 };
 
@@ -239,7 +227,8 @@ void backward_tile(const PoseScene& scene, Frame& frame, const PoseImages& image
     light.start(box.columns, box.rows);
     Float8 local[C > 0 ? C : 1];
     BackwardVisitor<C, kColour, kDepth> visitor{light, frame, channels, g, behind,
-                                                C > 0 ? local : v_colour};
+                                                C > 0 ? local : v_colour,
+                                                uint32_t(box.y0 / kTile) << 16 | uint32_t(box.x0 / kTile)};
     walk_tile(frame, tile, light, visitor);
 }
 
@@ -295,7 +284,7 @@ void blend_forward(const PoseScene& scene, const Frame& frame, const PoseImages&
 
 void blend_backward(const PoseScene& scene, Frame& frame, const PoseImages& images,
                     const PoseGradients& grads, bool want_colours) {
-    frame.filled.resize(frame.slot_begin.back());
+    frame.record_tile.resize(frame.slot_begin.back());
     frame.records.resize(size_t(frame.slot_begin.back()) * frame.record_size());
     with_channels(scene.num_channels, [&](auto channels) {
         backward_some(channels, scene, frame, images, grads, want_colours);

@@ -38,6 +38,12 @@ struct Span {
     uint16_t first, last;
 };
 
+// Positions of a record's sums over a tile's pixels; with p = log alpha, dp = dL/dp and (x, y) the
+// pixel's offset from the tile's centre: sum dp, sum dp (x, y), sum dp (xx, xy, yy),
+// sum w dL/d(depth), sum w dL/d(colour) (C).
+enum Record { kSum = 0, kSumX, kSumY, kSumXX, kSumXY, kSumYY, kSumZ, kSumColour };
+constexpr uint32_t kNoRecord = ~0u;  // the tile was full before
+
 struct Frame {
     CameraModel<double> camera;
     int tiles_x = 0, tiles_y = 0;
@@ -51,20 +57,16 @@ struct Frame {
     // By tile
     std::vector<uint32_t> tile_begin;  // [tiles + 1]
     std::vector<Entry> entries;        // per tile, front to back
-    std::vector<float> records;        // [slot, 7 + C] sums over a tile's pixels (backward)
-    std::vector<uint8_t> filled;       // [slot] 0: the tile was full before, no record
+    std::vector<float> records;        // [slot, 7 + C] enum Record (backward)
+    std::vector<uint32_t> record_tile; // [slot] y << 16 | x of the record's tile, or kNoRecord
     // Scratch; kept so that the next frame needn't fault its pages in again
     std::vector<uint64_t> keys, keys_other;  // visible Gaussians, front to back
     std::vector<TileRows> tile_rows;         // [N]
     std::vector<Span> spans;                 // of each Gaussian, row by row
     std::vector<uint32_t> histogram;
 
-    int record_size() const { return 7 + num_channels; }
+    int record_size() const { return kSumColour + num_channels; }
 };
-
-// Positions of a record's sums; with p = log alpha, e = Q (pixel - mean), dp = dL/dp:
-// sum dp, sum dp e (2), sum dp e e^T (3), sum w dL/d(depth) , sum w dL/d(colour) (C).
-enum Record { kSum = 0, kSumE = 1, kSumEE = 3, kSumZ = 6, kSumColour = 7 };
 
 // project.cpp: projects, culls, sorts, evaluates colours and bins. False: too many tile entries.
 bool build_frame(const PoseScene& scene, Frame& frame, int32_t* radii);

@@ -21,6 +21,7 @@ template <int N> static inline void write(float* to, const double (&v)[N], int64
     for (int k = 0; k < N; ++k) to[i * N + k] = static_cast<float>(v[k]) + (add ? to[i * N + k] : 0.0f);
 }
 
+// Sums over a Gaussian's pixels, dp = dL/d(log alpha): of dp, dp e, dp e e^T, w dL/d(depth).
 struct SplatSums {
     double sum, ex, ey, exx, exy, eyy, z;
 };
@@ -50,17 +51,34 @@ template <int C> class FrameVjp {
     }
 
   private:
+    // Adds the tiles' sums up about the Gaussian's mean, d = pixel - mean, and turns them into sums
+    // over e = Q d.
     SplatSums add_records(int64_t i, float* v_colour) const {
-        float sums[kSumColour] = {};
         const int channels = channels_.count;
         for (int c = 0; c < channels; ++c) v_colour[c] = 0.0f;
+        const Splat& splat = frame_.splats[i];
+        double s0 = 0, sx = 0, sy = 0, sxx = 0, sxy = 0, syy = 0, sz = 0;
         for (uint32_t e = frame_.slot_begin[i]; e < frame_.slot_begin[i + 1]; ++e) {
-            if (frame_.filled[e] == 0) continue;
+            const uint32_t tile = frame_.record_tile[e];
+            if (tile == kNoRecord) continue;
+            const double dx = (int(tile & 0xffff) + 0.5) * kTile - splat.x;
+            const double dy = (int(tile >> 16) + 0.5) * kTile - splat.y;
             const float* r = frame_.records.data() + size_t(e) * (kSumColour + channels);
-            for (int j = 0; j < kSumColour; ++j) sums[j] += r[j];
+            const double t0 = r[kSum], tx = r[kSumX] + t0 * dx, ty = r[kSumY] + t0 * dy;
+            s0 += t0;
+            sx += tx;
+            sy += ty;
+            sxx += r[kSumXX] + dx * (r[kSumX] + tx);
+            sxy += r[kSumXY] + dy * r[kSumX] + dx * ty;
+            syy += r[kSumYY] + dy * (r[kSumY] + ty);
+            sz += r[kSumZ];
             for (int c = 0; c < channels; ++c) v_colour[c] += r[kSumColour + c];
         }
-        return {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]};
+        const double a = splat.qxx, b = splat.qxy, c = splat.qyy;
+        const double txx = a * sxx + b * sxy, txy = a * sxy + b * syy;
+        const double tyx = b * sxx + c * sxy, tyy = b * sxy + c * syy;
+        return {s0, a * sx + b * sy, b * sx + c * sy,
+                txx * a + txy * b, txx * b + txy * c, tyx * b + tyy * c, sz};
     }
 
     // Colours to SH coefficients and, through the viewing direction, to the mean and the camera.

@@ -11,6 +11,7 @@ namespace pose_rasterizer {
 constexpr int kLanes = 8;
 typedef float Float8 __attribute__((vector_size(32)));
 typedef int32_t Int8 __attribute__((vector_size(32)));
+typedef float Float4 __attribute__((vector_size(16)));
 
 static inline Float8 splat(float v) { return Float8{v, v, v, v, v, v, v, v}; }
 static inline Int8 splat_int(int32_t v) { return Int8{v, v, v, v, v, v, v, v}; }
@@ -61,6 +62,17 @@ static inline Float8 sum_lanes_of_8(const Float8* v) {
     Float8 out;
     for (int i = 0; i < kLanes; ++i) out[i] = sum_lanes(v[i]);
     return out;
+#endif
+}
+
+static inline Float4 sum_lanes_of_4(const Float8* v) {
+#if defined(__AVX__)
+    const __m256 a = _mm256_hadd_ps((__m256)v[0], (__m256)v[1]);
+    const __m256 b = _mm256_hadd_ps((__m256)v[2], (__m256)v[3]);
+    const __m256 ab = _mm256_hadd_ps(a, b);
+    return (Float4)_mm_add_ps(_mm256_castps256_ps128(ab), _mm256_extractf128_ps(ab, 1));
+#else
+    return Float4{sum_lanes(v[0]), sum_lanes(v[1]), sum_lanes(v[2]), sum_lanes(v[3])};
 #endif
 }
 

@@ -10,8 +10,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <thread>
 #include <vector>
+
+#include "../common/export.h"
+#include "pool.h"
 
 namespace {
 
@@ -142,18 +144,16 @@ void for_bands(const Task &t, int threads, Band band) {
       row = stop;
     }
   };
-  std::vector<std::thread> others;
-  for (int k = 1; k < threads; ++k) others.emplace_back(work, k);
-  work(0);
-  for (auto &thread : others) thread.join();
+  pose_rasterizer::parallel_blocks(threads, threads, [&](int64_t k) { work(int(k)); });
 }
 
 }  // namespace
 
 // `maps` is scratch of 3 C H W floats. Returns the loss; writes d loss / d image to v_image.
-extern "C" __attribute__((visibility("default"))) double photometric_cpu(
-    const float *image, const float *target, const float *window, int32_t channels, int32_t height,
-    int32_t width, float ssim_weight, int32_t threads, float *maps, float *v_image) {
+POSE_EXPORT double pose_cpu_photometric(const float *image, const float *target,
+                                        const float *window, int32_t channels, int32_t height,
+                                        int32_t width, float ssim_weight, int32_t threads,
+                                        float *maps, float *v_image) {
   const size_t rows = size_t(channels) * height;
   std::vector<double> row_l1(rows, 0.0), row_s(rows, 0.0);
   const Task task{image,       target,  window, channels,      height,      width,
