@@ -222,6 +222,8 @@ def main(argv: Sequence[str] = ()) -> int:
         architectures = args.cuda_arch or build_cuda.present_architectures()
         for channels in args.channels if architectures else ():
             print(build_cuda.build_library(channels, architectures))
+        if architectures:
+            print(build_cuda.build_autograd())
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -135,6 +135,32 @@ def build_library(channels: int, architectures: list[str] | None = None) -> Path
     return build.cached(target, what, lambda: _compile(command, target))
 
 
+def build_autograd() -> Path:
+    """Path of the autograd glue (csrc/torch), built against this very torch unless it is cached."""
+    import torch
+
+    root = Path(torch.__file__).parent
+    source = build.source_folder() / "torch" / "autograd.cpp"
+    compiler = build.find_compiler()
+    includes = [root / "include", root / "include/torch/csrc/api/include"]
+    try:
+        header = (includes[1] / "torch/all.h").read_text()
+    except OSError as error:
+        raise BuildError(f"this torch comes without its headers ({error.filename})") from error
+    standard = 20 if "__cplusplus < 202002" in header else 17
+    flags = f"-std=c++{standard} -O2 -fPIC -shared -fvisibility=hidden".split()
+    flags.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}")
+    flags += [f"-I{path}" for path in includes]
+    links = [f"-L{root / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10"]
+    files = [source, build.source_folder() / "cuda" / "args.h"]
+    version = build._run([compiler, "--version"]).stdout
+    key = build._key(files, " ".join(flags), torch.__version__, version)
+    target = build.cache_folder() / f"pose_rasterizer_autograd-{key}.so"
+    command = [compiler, *flags, str(source), *links]
+    what = "the CUDA back end's autograd"
+    return build.cached(target, what, lambda: _compile(command, target))
+
+
 @functools.cache
 def _build_named(name: str) -> Path:
     return build_library(int(name))

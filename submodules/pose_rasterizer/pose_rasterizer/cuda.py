@@ -7,12 +7,14 @@ searches the whole scene instead, so results never depend on the guess, only tha
 
 import ctypes
 import functools
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pose_rasterizer import build_cuda
+from pose_rasterizer.errors import BuildError
 from pose_rasterizer.native import pointer
 
 ABI = 2  # of csrc/cuda/api.cu
@@ -61,6 +63,7 @@ class Library:
     pose_floats: int  # per camera and block
     splats_per_part: int
     row_floats: int  # that a row of v_features must have to hold the sums
+    numbers: list[int]  # the first fields of `Call` in csrc/torch/autograd.cpp
 
 
 @functools.cache
@@ -73,7 +76,9 @@ def _library(channels: int) -> Library:
     for call in calls:
         call.restype, call.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
     lib.pose_cuda_backward_tiles.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
-    return Library(lib, *layout[2:6], layout[7])
+    addresses = [ctypes.cast(call, ctypes.c_void_p).value for call in calls]
+    facts = [*layout[2:6], layout[7]]
+    return Library(lib, *facts, addresses + facts)
 
 
 def library(channels: int) -> None:
@@ -151,23 +156,32 @@ def _carve(start: int, *sizes: int) -> list[int]:
     return out
 
 
-def _forward(inputs, settings, keep: bool):
-    means, quats, scales, opacities, features, viewmats, intrinsics, backgrounds, offsets = inputs
-    n, channels = means.shape[0], features.shape[-1]
-    batch = viewmats.shape[:-2]  # () for one camera without a leading dimension
+def _room(inputs, settings) -> tuple[int, int, int, int]:
+    """(cameras, tiles, entries to make room for, address that receives the entries needed)."""
+    batch = inputs[5].shape[:-2]  # () for one camera without a leading dimension
     cameras = batch[0] if batch else 1
     height, width = settings.size
-    device = means.device
-    lib = _library(channels)
-    index = device.index or 0
     tiles = cameras * (-(-height // TILE_PX)) * (-(-width // TILE_PX))
     if tiles >= 2**31:
         raise ValueError(
             f"{cameras} cameras of {width}x{height} px are too many tiles for one call; render"
             " fewer at once"
         )
+    index = inputs[0].device.index or 0
+    splats = cameras * inputs[0].shape[0]
     shape = (cameras, height, width)
-    capacity, host_total = _capacities(index).choose(shape, cameras * n, _memory_limit(index))
+    return cameras, tiles, *_capacities(index).choose(shape, splats, _memory_limit(index))
+
+
+def _forward(inputs, settings, keep: bool):
+    means, quats, scales, opacities, features, viewmats, intrinsics, backgrounds, offsets = inputs
+    n, channels = means.shape[0], features.shape[-1]
+    batch = viewmats.shape[:-2]
+    height, width = settings.size
+    device = means.device
+    lib = _library(channels)
+    index = device.index or 0
+    cameras, tiles, capacity, host_total = _room(inputs, settings)
 
     image = torch.empty((*batch, channels, height, width), device=device)
     alpha = torch.empty((*batch, 1, height, width), device=device)
@@ -286,6 +300,38 @@ def _share(inputs, first: int, end: int) -> list:
     share[4] = inputs[4][..., first:end].contiguous()
     share[7] = None if inputs[7] is None else inputs[7][..., first:end].contiguous()
     return share
+
+
+@functools.cache
+def _render_op():
+    """torch.ops.pose_rasterizer.render, or None where it can't be built."""
+    try:
+        torch.ops.load_library(str(build_cuda.build_autograd()))
+    except (BuildError, OSError) as error:
+        warnings.warn(f"{error}; gradients take a slower way", RuntimeWarning, stacklevel=2)
+        return None
+    return torch.ops.pose_rasterizer.render.default
+
+
+def render(inputs, settings):
+    """Like `forward`, with its gradients recorded by autograd in C++ (csrc/torch/autograd.cpp).
+
+    Returns:
+        (image, alpha, depth, radii), or None where only `forward` and `backward` can do it: more
+        channels than one library has, or no C++ autograd.
+    """
+    channels = inputs[4].shape[-1]
+    op = _render_op() if channels <= MAX_CHANNELS else None
+    if op is None:
+        return None
+    inputs = _aligned(inputs)
+    _, _, capacity, host_total = _room(inputs, settings)
+    stream = _stream(inputs[0].device) or 0
+    numbers = [
+        *_library(channels).numbers, *settings.size, settings.num_coeffs, settings.sh_degree,
+        capacity, host_total, stream, MAX_ADJOINT_BLOCKS,
+    ]  # fmt: skip
+    return op(*inputs, numbers, settings.near)
 
 
 def forward(inputs, settings, keep: bool):

@@ -315,7 +315,9 @@ def rasterize(
         )
     inputs = [None if t is None else t.contiguous() for t in inputs]
     if with_grad and any(t is not None and t.requires_grad for t in inputs):
-        outputs = _Native.apply(module, settings, *inputs)
+        outputs = module.render(inputs, settings) if module is cuda else None
+        if outputs is None:
+            outputs = _Native.apply(module, settings, *inputs)
     else:
         outputs, _ = module.forward(inputs, settings, False)
     return Rasterization(*(o.squeeze(0) for o in outputs) if single else outputs)

@@ -39,10 +39,17 @@ def emulator(tmp_path_factory):
     return load
 
 
-@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    params=["emulated", "emulated, autograd in Python", pytest.param("gpu", marks=pytest.mark.gpu),
+            pytest.param("gpu, autograd in Python", marks=pytest.mark.gpu)]
+)  # fmt: skip
 def device(request, monkeypatch):
     """Device of the tensors; on the CPU they go through the CUDA back end on the emulator."""
-    if request.param == "gpu":
+    if "Python" in request.param:
+        monkeypatch.setattr(cuda, "_render_op", lambda: None)
+    elif COMPILER is not None:
+        assert cuda._render_op() is not None
+    if request.param.startswith("gpu"):
         if not torch.cuda.is_available():
             pytest.skip("no GPU")
         yield "cuda"
@@ -182,13 +189,31 @@ def test_a_second_backward_pass_renders_again(device, make_scene, relative, chan
         intrinsics=there["intrinsics"], size=there["size"],
     )  # fmt: skip
     total = (out.image.square()).sum()
-    frame = out.image.grad_fn.frames[0]
-    assert frame.memory is not None
+    frames = getattr(out.image.grad_fn, "frames", ())  # autograd in C++ doesn't show them
+    assert all(frame.memory is not None for frame in frames)
     first = torch.autograd.grad(total, leaves, retain_graph=True)
-    assert frame.memory is None  # freed to make room for the gradients
+    assert all(frame.memory is None for frame in frames)  # freed to make room for the gradients
     again = torch.autograd.grad(total, leaves)
     for a, b in zip(first, again, strict=True):
         assert relative(a, b) <= 1e-4  # sums in another order
+
+
+def test_gradients_of_gradients_are_refused(device, make_scene):
+    scene = make_scene(20, (12, 15), degree=1)
+    there = {k: v.to(device).float() if torch.is_tensor(v) else v for k, v in scene.items()}
+    means, viewmat = (there[k].requires_grad_() for k in ("means", "viewmat"))
+    gaussians = [there[k] for k in ("quats", "scales", "opacities")]
+    out = ops.rasterize(
+        means, *gaussians, sh=there["features"], viewmat=viewmat,
+        intrinsics=there["intrinsics"], size=there["size"],
+    )  # fmt: skip
+    total = out.image.square().sum() + out.depth.sum()
+    found = torch.autograd.grad(total, (means, viewmat), create_graph=True)
+    plain = torch.autograd.grad(total, (means, viewmat), retain_graph=True)
+    for a, b in zip(found, plain, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
+    with pytest.raises(RuntimeError, match="differentia"):
+        found[0].sum().backward()
 
 
 def test_room_for_lists_follows_what_the_device_reported():
