@@ -17,25 +17,28 @@ from pose_rasterizer import build_cuda
 from pose_rasterizer.errors import BuildError
 from pose_rasterizer.native import pointer
 
-ABI = 2  # of csrc/cuda/api.cu
+ABI = 3  # of csrc/cuda/api.cu
 TILE_PX = 16  # kTile of csrc/cuda/args.h
 MAX_CHANNELS = build_cuda.CHANNELS[-1]
 COUNTER_WORDS = 8  # kCounterWords
+MAX_ORDERED = 4096  # kMaxOrdered
+MAX_PACKED = 1 << 24  # 1 << kIdBits: Gaussians whose list entries have room for a mask
 MAX_ENTRIES = 2**31 - 2**20
 FIRST_ENTRIES_PER_SPLAT = 8  # guess for a shape not seen before
 FIRST_ENTRIES = 1 << 18
 HEADROOM = 1.3
-MAX_ADJOINT_BLOCKS = 792  # 6 on each of 132 multiprocessors
+MAX_ADJOINT_BLOCKS = 396  # 3 on each of 132 multiprocessors
 NUM_SLOTS = 256  # shapes remembered per device
 
 _POINTERS = (
     "means quats scales opacities features viewmats intrinsics backgrounds offsets"
-    " image alpha depth radii splats begins used ids total counters keys host_total"
+    " image alpha depth radii splats begins used ids masks order total counters keys host_total"
     " v_image v_alpha v_depth sums tickets bounds pose_parts"
     " v_means v_quats v_scales v_opacities v_features v_viewmats v_offsets stream"
 ).split()
 _INTS = (
     "num_cameras num_coeffs sh_degree width height keep deterministic device adjoint_blocks"
+    " multiprocessors"
 ).split()
 
 
@@ -89,6 +92,11 @@ def library(channels: int) -> None:
 
 def _stream(device: torch.device) -> int:
     return torch.cuda.current_stream(device).cuda_stream
+
+
+@functools.cache
+def _multiprocessors(device: int) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 @functools.cache
@@ -188,10 +196,13 @@ def _forward(inputs, settings, keep: bool):
     depth = torch.empty((*batch, 1, height, width), device=device)
     radii = torch.empty((*batch, n), dtype=torch.int32, device=device)
     records = cameras * n * lib.record_floats
-    memory = torch.empty(records + 2 * tiles + capacity, device=device)
+    ordered = tiles if n > 0 and tiles <= MAX_ORDERED else 0
+    mask_bytes = capacity if n > MAX_PACKED else 0
+    words = records + 2 * tiles + ordered + capacity + -(-mask_bytes // 4)
+    memory = torch.empty(words, device=device)
     scratch = torch.empty(2 * capacity + COUNTER_WORDS * (1 + tiles), device=device)
-    splats, begins, used, ids = _carve(
-        memory.data_ptr(), 4 * records, 4 * tiles, 4 * tiles, 4 * capacity
+    splats, begins, used, order, ids, masks = _carve(
+        memory.data_ptr(), 4 * records, 4 * tiles, 4 * tiles, 4 * ordered, 4 * capacity, mask_bytes
     )
     counters = 4 * COUNTER_WORDS * tiles
     total, counters, keys = _carve(scratch.data_ptr(), 4 * COUNTER_WORDS, counters, 8 * capacity)
@@ -199,9 +210,10 @@ def _forward(inputs, settings, keep: bool):
         means.data_ptr(), quats.data_ptr(), scales.data_ptr(), opacities.data_ptr(),
         features.data_ptr(), viewmats.data_ptr(), intrinsics.data_ptr(), pointer(backgrounds),
         pointer(offsets), image.data_ptr(), alpha.data_ptr(), depth.data_ptr(), radii.data_ptr(),
-        splats, begins, used, ids, total, counters, keys, host_total,
-        *_NO_GRADIENTS, _stream(device), n, capacity, 0, cameras, settings.num_coeffs,
-        settings.sh_degree, width, height, int(keep), 0, index, 0, settings.near,
+        splats, begins, used, ids, masks if mask_bytes else None, order if ordered else None, total,
+        counters, keys, host_total, *_NO_GRADIENTS, _stream(device), n, capacity, 0, cameras,
+        settings.num_coeffs, settings.sh_degree, width, height, int(keep), 0, index, 0,
+        _multiprocessors(index), settings.near,
     )  # fmt: skip
     _check(lib.lib.pose_cuda_forward(ctypes.addressof(args)))
     return (image, alpha, depth, radii), Frame(lib, args, memory) if keep else None
@@ -326,10 +338,11 @@ def render(inputs, settings):
         return None
     inputs = _aligned(inputs)
     _, _, capacity, host_total = _room(inputs, settings)
-    stream = _stream(inputs[0].device) or 0
+    device = inputs[0].device
+    stream = _stream(device) or 0
     numbers = [
         *_library(channels).numbers, *settings.size, settings.num_coeffs, settings.sh_degree,
-        capacity, host_total, stream, MAX_ADJOINT_BLOCKS,
+        capacity, host_total, stream, MAX_ADJOINT_BLOCKS, _multiprocessors(device.index or 0),
     ]  # fmt: skip
     return op(*inputs, numbers, settings.near)
 

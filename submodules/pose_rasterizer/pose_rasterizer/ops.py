@@ -166,21 +166,29 @@ class Plan(NamedTuple):
 
 _plans: dict[tuple, Plan] = {}
 MAX_PLANS = 256
+NAMES = (
+    "quats", "scales", "opacities", "sh", "colours", "viewmat", "intrinsics", "background",
+    "means2d_offset",
+)  # fmt: skip
 
 
-def _plan(means, named: dict, size, sh_degree, near: float) -> Plan:
-    """The checked call. Calls of the same shapes, types and devices are checked once."""
+def _plan(means, others: tuple, size, sh_degree, near: float) -> Plan:
+    """The checked call. Calls of the same shapes, types and devices are checked once.
+
+    Args:
+        others: the operator's tensors after `means`, in the order of `NAMES`.
+    """
     try:
-        key = tuple(
-            None if t is None else (t.shape, t.dtype, t.device) for t in (means, *named.values())
-        )
-        key = (key, size, sh_degree, near)
+        key = [(means.shape, means.dtype, means.device), size, sh_degree, near]
+        for t in others:
+            key.append(None if t is None else (t.shape, t.dtype, t.device))
+        key = tuple(key)
         known = _plans.get(key)
         if known is not None:
             return known
     except (AttributeError, TypeError):  # not tensors, or a size that isn't a tuple
         key = None
-    plan = _checked_plan(means, named, size, sh_degree, near)
+    plan = _checked_plan(means, dict(zip(NAMES, others, strict=True)), size, sh_degree, near)
     if key is not None:
         if len(_plans) >= MAX_PLANS:
             _plans.clear()
@@ -288,10 +296,10 @@ def rasterize(
         backend: "reference", "cpu" or "cuda"; default by the tensors' device (float32), the
             reference for other dtypes.
     """
-    named = {"quats": quats, "scales": scales, "opacities": opacities, "sh": sh, "colours": colours}
-    named |= {"viewmat": viewmat, "intrinsics": intrinsics, "background": background}
-    named |= {"means2d_offset": means2d_offset}
-    plan = _plan(means, named, size, sh_degree, float(near))
+    others = (
+        quats, scales, opacities, sh, colours, viewmat, intrinsics, background, means2d_offset
+    )  # fmt: skip
+    plan = _plan(means, others, size, sh_degree, float(near))
     single, batch, channels, settings = plan
     module = _choose(backend, means, channels)
     if background is None and module is not cuda:

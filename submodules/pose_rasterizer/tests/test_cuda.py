@@ -62,6 +62,7 @@ def device(request, monkeypatch):
     monkeypatch.setattr(cuda.build_cuda, "load_library", emulator)
     monkeypatch.setattr(cuda, "_stream", lambda device: None)
     monkeypatch.setattr(cuda, "_memory_limit", lambda device: 1 << 20)
+    monkeypatch.setattr(cuda, "_multiprocessors", lambda device: 3)
     choose = ops._choose
 
     def pick(backend, means, channels):
@@ -133,6 +134,13 @@ def test_tiles_without_a_list_search_the_scene(compare, make_scene, monkeypatch)
     compare(scene)
     monkeypatch.setattr(cuda, "_memory_limit", lambda device: 900)  # room for one tile's list
     compare(scene)
+
+
+def test_masks_beside_the_lists_match(compare, make_scene, monkeypatch):
+    """As where there are too many Gaussians for an entry to hold both."""
+    monkeypatch.setattr(cuda, "_render_op", lambda: None)
+    monkeypatch.setattr(cuda, "MAX_PACKED", 50)
+    compare(make_scene(80, (33, 40), degree=1, seed=4))
 
 
 def test_lists_longer_than_shared_memory_match(compare, make_scene):

@@ -4,7 +4,7 @@ import shutil
 import time
 
 import pytest
-from pose_rasterizer import build, build_cuda
+from pose_rasterizer import build, build_cuda, cuda
 from pose_rasterizer.errors import BuildError
 
 
@@ -99,3 +99,20 @@ def test_ahead_of_time_build_reports_an_error_on_one_line(monkeypatch, tmp_path,
     monkeypatch.setattr(build_cuda, "find_nvcc", lambda: fake_nvcc(tmp_path, "10.1"))
     assert build.main(["--cuda-arch", "80", "90"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_torch_without_headers_is_named(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "torch" / "__init__.py"))
+    with pytest.raises(BuildError, match="without its headers"):
+        build_cuda.build_autograd()
+
+
+def test_without_its_own_autograd_the_back_end_says_so_and_goes_the_slower_way(monkeypatch):
+    def fail():
+        raise BuildError("no compiler")
+
+    monkeypatch.setattr(build_cuda, "build_autograd", fail)
+    with pytest.warns(RuntimeWarning, match="no compiler; gradients take a slower way"):
+        assert cuda._render_op.__wrapped__() is None

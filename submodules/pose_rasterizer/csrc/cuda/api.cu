@@ -56,7 +56,7 @@ template <bool kDepth> cudaError_t launch_backward_tiles(const PoseCudaArgs& a, 
 // sum, floats per pose part, Gaussians per pose part, size of the parameter block, floats that a row of
 // v_features must have to hold the sums.
 POSE_EXPORT void pose_cuda_layout(int64_t out[8]) {
-    out[0] = 2, out[1] = C, out[2] = 4 * kSplatVectors<C>, out[3] = kSumFloats<C>;
+    out[0] = 3, out[1] = C, out[2] = 4 * kSplatVectors<C>, out[3] = kSumFloats<C>;
     out[4] = kPoseFloats, out[5] = kAdjointThreads, out[6] = sizeof(PoseCudaArgs);
     out[7] = kRowFloats<C>;
 }

@@ -9,6 +9,8 @@ namespace pose_rasterizer {
 constexpr int kTile = 16;              // px, side of a tile: one block of threads
 constexpr int kCounterWords = 8;        // a tile's count and cursor have a memory sector of their own
 constexpr int kTileThreads = kTile * kTile;
+constexpr int kIdBits = 24;             // of ids that have room for a mask
+constexpr int kMaxOrdered = 4096;       // tiles; more keep the multiprocessors busy in any order
 constexpr uint32_t kNoList = 0x80000000u;  // of a tile whose list didn't fit the memory given
 
 // A splat's record: (x, y, l11, l21), (l22, log2 opacity, z, colour 0), then the other colours.
@@ -50,7 +52,10 @@ struct PoseCudaArgs {
     float* splats;            // [B, N, 4 * kSplatVectors]
     uint32_t* begins;         // [B, tiles] start of a tile's list in `ids`, or kNoList
     uint32_t* used;           // [B, tiles] splats that the tile's pixels looked at
-    uint32_t* ids;            // [capacity] Gaussians, front to back
+    uint32_t* ids;            // [capacity] Gaussians, front to back; above kIdBits the mask
+    uint8_t* masks;           // [capacity] or null: then they are in `ids`. Bit w: reaches the pixels
+                              // of the tile's warp w
+    uint32_t* order;          // [B, tiles] the tiles in the order of their blocks, or null: as they are
     // scratch of forward
     uint64_t* total;          // [1] entries of all lists
     uint32_t* counters;       // [B, tiles, kCounterWords] count, cursor, padding
@@ -85,6 +90,7 @@ struct PoseCudaArgs {
     int32_t deterministic;
     int32_t device;
     int32_t adjoint_blocks;   // grid x of splats_adjoint
+    int32_t multiprocessors;
     float near;
 };
 

@@ -14,14 +14,16 @@ namespace pose_rasterizer {
 constexpr int kGroup = 16;              // splats per reduction
 constexpr int kPairRow = 33;            // float2 per splat: 32 pixels and padding for the banks
 constexpr int kDirectCapacity = 2048;   // keys, for tiles without a list
-constexpr int kWarps = kTileThreads / 32;
+
+// Blocks on a multiprocessor, by measurement: more registers pay with more colours.
+template <int C> constexpr int kBackwardBlocks = C <= 4 ? 4 : 3;
 
 // Floats of a pixel's gradient in shared memory: colours and, with depth, z.
 template <int C, bool kDepth> constexpr int kLightFloats = (C + (kDepth ? 1 : 0) + 3) / 4 * 4;
 
 template <int C, bool kDepth> constexpr int kBackwardBytes =
     kTileThreads * kSplatVectors<C> * 16 + kTileThreads * kLightFloats<C, kDepth> * 4 +
-    kWarps * kGroup * kPairRow * 8 + kTileThreads * 4 + kTileThreads;
+    kWarps * kGroup * kPairRow * 8 + kWarps * kStageIds * 4 + kTileThreads * 4 + kTileThreads;
 
 // The power of two that deterministic sums are multiplied by, from the maxima of `find_bounds`:
 // no sum can leave 63 bits. Not finite gradients: NaN, which then reaches every output.
@@ -150,48 +152,51 @@ template <int C, bool kDepth> struct WarpGroup {
     const float* lights;    // [32, kLightFloats] of this warp
     float x, y;             // centre of the warp's first pixel
     int count = 0;
-    int own = 0;            // batch index of the splat that this lane will reduce
+    // the splat that this lane will reduce: its record outlives the stage it came from
+    float4 p = {};
+    float4 q = {};
+    uint32_t id = 0;
 
-    __device__ __forceinline__ void push(int j, float2 pair) {
+    __device__ __forceinline__ void push(const WarpStage<C>& stage, int i, float2 pair) {
         const int lane = threadIdx.x % 32;
         pairs[count * kPairRow + lane] = pair;
-        if (lane % kGroup == count) own = j;
+        if (lane % kGroup == count) {
+            const float4* splat = stage.splats + i * kSplatVectors<C>;
+            p = splat[0], q.x = splat[1].x, id = stage.ids[i];
+        }
         ++count;
     }
 
-    __device__ __forceinline__ void flush(const PoseCudaArgs& a, int64_t first_splat,
-                                          const float4* batch, const uint32_t* ids, float scale) {
+    __device__ __forceinline__ void flush(const PoseCudaArgs& a, int64_t first_splat, float scale) {
         if (count == 0) return;
         __syncwarp();
         const int lane = threadIdx.x % 32, half = lane / kGroup;
         const bool mine = lane % kGroup < count;
         SplatSums<C, kDepth> sums;
-        if (mine) {
-            const float4* splat = batch + own * kSplatVectors<C>;
-            sums.add_rows(pairs + lane % kGroup * kPairRow, lights, splat[0], splat[1], x, y,
-                          half);
-        }
-        sums.write(a, first_splat + (mine ? ids[own] : 0), mine, half, scale);
+        if (mine)
+            sums.add_rows(pairs + lane % kGroup * kPairRow, lights, p, q, x, y, half);
+        sums.write(a, first_splat + (mine ? id : 0), mine, half, scale);
         __syncwarp();
         count = 0;
     }
 };
 
 template <int C, bool kDepth>
-__global__ __launch_bounds__(kTileThreads) void backward_tiles(PoseCudaArgs a) {
+__global__ __launch_bounds__(kTileThreads, kBackwardBlocks<C>) void backward_tiles(PoseCudaArgs a) {
     constexpr int V = kSplatVectors<C>, L = kLightFloats<C, kDepth>;
     POSE_DYNAMIC_SHARED(arena);
     __shared__ int size;
-    float4* batch = arena;                                                 // [threads, V]
-    float* lights = reinterpret_cast<float*>(batch + kTileThreads * V);     // [threads, L]
+    float4* splats = arena;                                                 // [warps, 32, V]
+    float* lights = reinterpret_cast<float*>(splats + kTileThreads * V);    // [threads, L]
     float2* pairs = reinterpret_cast<float2*>(lights + kTileThreads * L);   // [warps, group, row]
-    uint32_t* ids = reinterpret_cast<uint32_t*>(pairs + kWarps * kGroup * kPairRow);
-    uint8_t* masks = reinterpret_cast<uint8_t*>(ids + kTileThreads);
+    uint32_t* queues = reinterpret_cast<uint32_t*>(pairs + kWarps * kGroup * kPairRow);
+    uint32_t* own_ids = queues + kWarps * kStageIds;  // of tiles without a list
+    uint8_t* own_masks = reinterpret_cast<uint8_t*>(own_ids + kTileThreads);
     uint64_t* keys = reinterpret_cast<uint64_t*>(pairs);  // only while no group is open
     static_assert(kDirectCapacity * 8 <= kWarps * kGroup * kPairRow * 8, "keys must fit");
 
     const TileGrid grid(a);
-    const Pixel pixel(grid);
+    const Pixel pixel(a, grid);
     const uint32_t begin = a.begins[pixel.tile], used = a.used[pixel.tile];
     if (used == 0) return;
     const int warp = threadIdx.x / 32;
@@ -205,46 +210,47 @@ __global__ __launch_bounds__(kTileThreads) void backward_tiles(PoseCudaArgs a) {
     WarpGroup<C, kDepth> group = {pairs + warp * kGroup * kPairRow, lights + warp * 32 * L,
                                   pixel.tx * kTile + 8 * (warp % 2) + 0.5f,
                                   pixel.ty * kTile + 4 * (warp / 2) + 0.5f};
+    const WarpStage<C> stage = {splats + warp * 32 * V, queues + warp * kStageIds};
     const float x = pixel.column + 0.5f, y = pixel.row + 0.5f;
     float transmittance = 1.0f;
     bool live = pixel.inside;
+    __syncwarp();  // the warp's lights are there
     uint64_t after = 0;
-    for (uint32_t base = 0; base < used; base += kTileThreads) {
-        if (__syncthreads_count(live) == 0) break;
-        int m = used - base < kTileThreads ? int(used - base) : kTileThreads;
-        uint32_t id = 0;
+    int m;
+    for (uint32_t base = 0; base < used; base += m) {
+        const uint32_t* ids = a.ids + begin;
+        const uint8_t* masks = a.masks == nullptr ? nullptr : a.masks + begin;
+        m = int(used);
         if (begin == kNoList) {
+            if (__syncthreads_count(live) == 0) break;
             const SceneSource<C> source = {
                 reinterpret_cast<const float4*>(a.splats) + first_splat * V,
                 a.radii + first_splat, a.num_gaussians, grid, pixel.tx, pixel.ty};
+            m = used - base < kTileThreads ? int(used - base) : kTileThreads;
             const int n = select_next<kDirectCapacity, kTileThreads>(source, after, keys, &size);
             m = n < m ? n : m;
             if (m == 0) break;
             after = keys[m - 1];
-            id = uint32_t(keys[threadIdx.x < m ? threadIdx.x : 0]);
+            if (int(threadIdx.x) < m) {
+                own_ids[threadIdx.x] = uint32_t(keys[threadIdx.x]);
+                own_masks[threadIdx.x] = warp_mask<C>(a, pixel, own_ids[threadIdx.x]);
+            }
+            ids = own_ids, masks = own_masks;
             __syncthreads();
-        } else if (int(threadIdx.x) < m) {
-            id = a.ids[begin + base + threadIdx.x];
         }
-        if (int(threadIdx.x) < m) {
-            ids[threadIdx.x] = id;
-            load_splat<C>(a, pixel, id, batch, masks);
-        }
-        __syncthreads();
-        walk_batch(masks, m, live, [&](int i, int j, bool two) {
-            const float4 *s = batch + i * V, *t = batch + j * V;
+        walk_list<C>(a, pixel.camera, ids, masks, m, stage, live, [&](int i, int j, bool two) {
+            const float4 *s = stage.splats + i * V, *t = stage.splats + j * V;
             const float4 sq = s[1], tq = t[1];
             const float alpha = splat_alpha(s[0], sq, x, y);
             const float other = two ? splat_alpha(t[0], tq, x, y) : 0.0f;
             const float worth = light.worth(s, sq.z), other_worth = light.worth(t, tq.z);
             const float2 first = light.pass(alpha, worth, transmittance, live);
             const float2 second = light.pass(other, other_worth, transmittance, live);
-            if (__any_sync(kFullWarp, first.y != 0.0f)) group.push(i, first);
-            if (__any_sync(kFullWarp, second.y != 0.0f)) group.push(j, second);
-            if (group.count > kGroup - 2) group.flush(a, first_splat, batch, ids, scale);
+            if (__any_sync(kFullWarp, first.y != 0.0f)) group.push(stage, i, first);
+            if (__any_sync(kFullWarp, second.y != 0.0f)) group.push(stage, j, second);
+            if (group.count > kGroup - 2) group.flush(a, first_splat, scale);
         });
-        group.flush(a, first_splat, batch, ids, scale);
-        __syncthreads();
+        group.flush(a, first_splat, scale);
     }
 }
 

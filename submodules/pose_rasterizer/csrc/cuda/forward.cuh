@@ -1,8 +1,8 @@
 // Sorts each tile's list and blends its pixels front to back.
 //
-// Shared memory holds the keys while they are sorted, then the ids and the current batch of splats.
-// Barriers: in the sort, and before and after each batch is loaded. A tile stops when all of its
-// pixels have; only what it looked at is written back for backward.
+// Shared memory holds the keys while they are sorted, then the ids and the warps' stages. Barriers: in
+// the sort, and around the masks of each part of the list. A tile stops when all of its pixels have;
+// only the parts it looked at are written back for backward.
 #pragma once
 #include "walk.cuh"
 
@@ -10,6 +10,8 @@ namespace pose_rasterizer {
 
 constexpr int kSortCapacity = 4096;             // keys in shared memory
 constexpr int kSelected = kSortCapacity / 2;    // splats per round of a longer list
+constexpr int kPart = 1024;                     // splats between two looks at who is live
+constexpr int kWarps = kTileThreads / 32;
 
 // The tile's next splats beyond key `after`, sorted into `keys`; returns how many.
 template <int C>
@@ -75,18 +77,21 @@ template <int C> struct PixelSums {
     }
 };
 
-template <int C> __global__ __launch_bounds__(kTileThreads) void forward_tiles(PoseCudaArgs a) {
+template <int C> __global__ __launch_bounds__(kTileThreads, 4) void forward_tiles(PoseCudaArgs a) {
     constexpr int V = kSplatVectors<C>;
-    static_assert(kTileThreads * V * 16 <= kSortCapacity * 4, "batch must fit beside the ids");
+    static_assert(kTileThreads * V * 16 <= kSortCapacity * 4, "stages must fit beside the ids");
     __shared__ __align__(16) uint64_t keys[kSortCapacity];
-    __shared__ uint8_t masks[kTileThreads];
+    __shared__ uint32_t queues[kWarps * kStageIds];
+    __shared__ uint8_t masks[kPart];
     __shared__ int size;
     const TileGrid grid(a);
-    const Pixel pixel(grid);
+    const Pixel pixel(a, grid);
     const uint32_t begin = a.begins[pixel.tile];
     const int64_t count = a.counters[int64_t(pixel.tile) * kCounterWords];
     const uint32_t* ids = reinterpret_cast<const uint32_t*>(keys);
-    float4* batch = reinterpret_cast<float4*>(keys + kSortCapacity / 2);
+    const int warp = threadIdx.x / 32;
+    const WarpStage<C> stage = {reinterpret_cast<float4*>(keys + kSortCapacity / 2) + warp * 32 * V,
+                                queues + warp * kStageIds};
     const float x = pixel.column + 0.5f, y = pixel.row + 0.5f;
     PixelSums<C> sums;
     bool live = pixel.inside;
@@ -98,21 +103,24 @@ template <int C> __global__ __launch_bounds__(kTileThreads) void forward_tiles(P
         after = keys[n - 1], left -= n;
         __syncthreads();
         keep_ids(keys, n);
-        for (int base = 0; base < n; base += kTileThreads) {
+        for (int base = 0; base < n; base += kPart) {
             if (__syncthreads_count(live) == 0) {
                 left = 0;
                 break;
             }
-            const int m = n - base < kTileThreads ? n - base : kTileThreads;
-            if (int(threadIdx.x) < m) {
-                const uint32_t id = ids[base + threadIdx.x];
-                load_splat<C>(a, pixel, id, batch, masks);
-                if (a.keep && begin != kNoList) a.ids[begin + used + threadIdx.x] = id;
+            const int m = n - base < kPart ? n - base : kPart;
+            for (int k = threadIdx.x; k < m; k += kTileThreads) {
+                const uint32_t id = ids[base + k];
+                const uint8_t mask = masks[k] = warp_mask<C>(a, pixel, id);
+                if (!a.keep || begin == kNoList) continue;
+                a.ids[begin + used + k] = a.masks == nullptr ? id | uint32_t(mask) << kIdBits : id;
+                if (a.masks != nullptr) a.masks[begin + used + k] = mask;
             }
             used += m;
             __syncthreads();
-            walk_batch(masks, m, live, [&](int i, int j, bool two) {
-                const float4 *s = batch + i * V, *t = batch + j * V;
+            walk_list<C>(a, pixel.camera, ids + base, masks, m, stage, live,
+                         [&](int i, int j, bool two) {
+                const float4 *s = stage.splats + i * V, *t = stage.splats + j * V;
                 const float4 sq = s[1], tq = t[1];
                 const float alpha = splat_alpha(s[0], sq, x, y);
                 const float other = two ? splat_alpha(t[0], tq, x, y) : 0.0f;

@@ -160,7 +160,42 @@ __global__ __launch_bounds__(kListThreads) static void allocate_lists(PoseCudaAr
     a.begins[tile] = begin, a.counters[tile * kCounterWords + 1] = begin;
 }
 
+// Which tile each block of forward_tiles and backward_tiles takes. All blocks of a small image are on
+// the multiprocessors at once, dealt out in turn: longest lists first, every other round backwards,
+// gives each about the same work. By counting; lists of about the same length come in any order.
+__device__ __forceinline__ void order_tiles(const PoseCudaArgs& a, int tiles) {
+    constexpr int kBuckets = 256;  // length: its binary exponent and three more bits, falling
+    __shared__ uint32_t places[kBuckets];
+    const auto bucket = [&](int tile) {
+        const uint32_t count = a.counters[int64_t(tile) * kCounterWords];
+        const int exponent = count == 0 ? 0 : 31 - __clz(count);
+        const int next = exponent >= 3 ? count >> (exponent - 3) & 7 : count << (3 - exponent) & 7;
+        return kBuckets - 1 - (8 * exponent + next);
+    };
+    for (int k = threadIdx.x; k < kBuckets; k += kSplatThreads) places[k] = 0;
+    __syncthreads();
+    for (int t = threadIdx.x; t < tiles; t += kSplatThreads) atomicAdd(places + bucket(t), 1u);
+    __syncthreads();
+    for (int step = 1; step < kBuckets; step <<= 1) {  // inclusive sums
+        const int k = threadIdx.x, l = k + kSplatThreads;
+        const uint32_t low = k >= step ? places[k - step] : 0, high = l >= step ? places[l - step] : 0;
+        __syncthreads();
+        places[k] += low, places[l] += high;
+        __syncthreads();
+    }
+    const int round = a.multiprocessors;
+    for (int t = threadIdx.x; t < tiles; t += kSplatThreads) {
+        const int place = int(atomicAdd(places + bucket(t), 0xffffffffu)) - 1;  // one less
+        const int first = place / round * round;
+        const bool backwards = place / round % 2 != 0 && first + round <= tiles;
+        a.order[backwards ? 2 * first + round - 1 - place : place] = uint32_t(t);
+    }
+}
+
 template <int C> __global__ __launch_bounds__(kSplatThreads) void fill_lists(PoseCudaArgs a) {
+    static_assert(kSplatThreads == 128, "order_tiles takes two buckets per thread");
+    if (a.order != nullptr && blockIdx.x == 0 && blockIdx.y == 0)
+        order_tiles(a, a.num_cameras * TileGrid(a).count());
     const int b = blockIdx.y;
     const int64_t i = int64_t(blockIdx.x) * kSplatThreads + threadIdx.x;
     const int64_t at = b * a.num_gaussians + i;

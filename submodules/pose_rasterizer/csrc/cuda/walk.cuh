@@ -1,6 +1,6 @@
-// The walk over one tile: batches of splats in shared memory, front to back; each warp looks only
-// at those that reach its 8x4 pixels. Forward, backward and later passes (forward-mode Jacobians)
-// use the same walk with another visit.
+// The walk over one tile, front to back: each warp picks the splats that reach its 8x4 pixels from
+// the tile's list, 32 at a time, and waits for no other warp. Forward, backward and later passes
+// (forward-mode Jacobians) use the same walk with another visit.
 //
 // A block owns a 16x16 tile, a thread one pixel: warp w has columns 8 (w % 2).. and rows
 // 4 (w / 2).., lane l the pixel (l % 8, l / 8) of it.
@@ -19,9 +19,10 @@ struct Pixel {
     int64_t at;         // row-major index within the camera's image
     bool inside;
 
-    __device__ Pixel(const TileGrid& g) {
-        camera = blockIdx.x / g.count(), tile = blockIdx.x;
-        const int local = blockIdx.x % g.count();
+    __device__ Pixel(const PoseCudaArgs& a, const TileGrid& g) {
+        tile = a.order != nullptr ? int(a.order[blockIdx.x]) : int(blockIdx.x);
+        camera = tile / g.count();
+        const int local = tile % g.count();
         tx = local % g.tiles_x, ty = local / g.tiles_x;
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         column = tx * kTile + 8 * (warp % 2) + lane % 8;
@@ -66,40 +67,71 @@ template <int C> __device__ __forceinline__ float record_colour(const float4* sp
     return k == 0 ? v.x : k == 1 ? v.y : k == 2 ? v.z : v.w;
 }
 
-// Copies this thread's splat into the batch and notes which warps' pixels it reaches.
+// Bit w: the splat reaches the pixels of the tile's warp w.
 template <int C>
-__device__ __forceinline__ void load_splat(const PoseCudaArgs& a, const Pixel& pixel, uint32_t id,
-                                           float4* batch, uint8_t* masks) {
-    constexpr int V = kSplatVectors<C>;
+__device__ __forceinline__ uint8_t warp_mask(const PoseCudaArgs& a, const Pixel& pixel,
+                                             uint32_t id) {
     const float4* from = reinterpret_cast<const float4*>(a.splats) +
-                         (int64_t(pixel.camera) * a.num_gaussians + id) * V;
-    float4* to = batch + threadIdx.x * V;
+                         (int64_t(pixel.camera) * a.num_gaussians + id) * kSplatVectors<C>;
     const float4 p = __ldg(from), q = __ldg(from + 1);
-    to[0] = p, to[1] = q;
-#pragma unroll
-    for (int k = 2; k < V; ++k) to[k] = __ldg(from + k);
     const Region region = make_region(Ellipse{p.x, p.y, p.z, p.w, q.x, q.y});
-    masks[threadIdx.x] =
-        uint8_t(block_mask(region, pixel.tx * kTile, pixel.ty * kTile, a.width));
+    return uint8_t(block_mask(region, pixel.tx * kTile, pixel.ty * kTile, a.width));
 }
 
-// Calls visit(i, j, two) for the batch's splats that reach this warp's pixels, two at a time so that
-// their arithmetic overlaps (j counts only if `two`), until no lane is live. Four were no faster.
-template <class Visit>
-__device__ __forceinline__ void walk_batch(const uint8_t* masks, int n, const bool& live,
-                                           Visit visit) {
+// A warp's own shared memory: splats that reach its pixels, and which are next.
+template <int C> struct WarpStage {
+    float4* splats;  // [32, kSplatVectors]
+    uint32_t* ids;   // [kStageIds]
+};
+constexpr int kStageIds = 64;
+
+// Calls visit(i, j, two) for the list's splats that reach this warp's pixels, in order, two at a
+// time so that their arithmetic overlaps (j counts only if `two`; four were no faster), until no
+// lane is live. i and j are places in the stage. Warps don't wait for each other. `masks` null: they
+// are in `ids`.
+template <int C, class Visit>
+__device__ __forceinline__ void walk_list(const PoseCudaArgs& a, int camera, const uint32_t* ids,
+                                          const uint8_t* masks, int n, const WarpStage<C>& stage,
+                                          const bool& live, Visit visit) {
+    constexpr int V = kSplatVectors<C>;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const float4* splats =
+        reinterpret_cast<const float4*>(a.splats) + int64_t(camera) * a.num_gaussians * V;
+    unsigned next_mask = 0;
+    uint32_t next_id = 0;
+    const auto fetch = [&](int k) {
+        next_id = k < n ? ids[k] : 0;
+        if (masks != nullptr) next_mask = k < n ? masks[k] : 0;
+        else next_mask = next_id >> kIdBits, next_id &= (1u << kIdBits) - 1;
+    };
+    fetch(lane);
+    int waiting = 0;  // of stage.ids
     for (int group = 0; group < n; group += 32) {
-        if (!__any_sync(kFullWarp, live)) return;
-        const bool mine = group + lane < n && (masks[group + lane] >> warp & 1) != 0;
-        unsigned hits = __ballot_sync(kFullWarp, mine);
-        while (hits != 0) {
-            const int i = group + __ffs(hits) - 1;
-            hits &= hits - 1;
-            const bool two = hits != 0;
-            const int j = two ? group + __ffs(hits) - 1 : i;
-            hits &= hits - 1;
-            visit(i, j, two);
+        const bool mine = (next_mask >> warp & 1) != 0;
+        const uint32_t id = next_id;
+        fetch(group + 32 + lane);
+        const unsigned hits = __ballot_sync(kFullWarp, mine);
+        if (mine) stage.ids[waiting + __popc(hits & ((1u << lane) - 1))] = id;
+        waiting += __popc(hits);
+        const bool last = group + 32 >= n;
+        while (waiting >= 32 || (last && waiting > 0)) {
+            __syncwarp();
+            const int count = waiting < 32 ? waiting : 32;
+            if (lane < count) {
+                const float4* from = splats + int64_t(stage.ids[lane]) * V;
+#pragma unroll
+                for (int v = 0; v < V; ++v) stage.splats[lane * V + v] = __ldg(from + v);
+            }
+            __syncwarp();
+            for (int i = 0; i < count; i += 2) {
+                const bool two = i + 1 < count;
+                visit(i, two ? i + 1 : i, two);
+            }
+            if (!__any_sync(kFullWarp, live)) return;
+            waiting -= count;
+            const uint32_t rest = lane < waiting ? stage.ids[32 + lane] : 0;
+            __syncwarp();
+            if (lane < waiting) stage.ids[lane] = rest;
         }
     }
 }

@@ -34,7 +34,7 @@ struct Call {
     int64_t forward, backward_tiles, backward_splats;  // addresses
     int64_t record_floats, sum_floats, pose_floats, splats_per_part, row_floats;
     int64_t height, width, num_coeffs, sh_degree;
-    int64_t capacity, host_total, stream, max_adjoint_blocks;
+    int64_t capacity, host_total, stream, max_adjoint_blocks, multiprocessors;
 };
 constexpr size_t kNumbers = sizeof(Call) / sizeof(int64_t);
 
@@ -109,7 +109,10 @@ variable_list render(Frame& frame, const variable_list& inputs, bool keep) {
     outputs.push_back(single ? at::empty({n}, whole) : at::empty({cameras, n}, whole));
 
     const int64_t records = cameras * n * call.record_floats;
-    frame.memory = at::empty({records + 2 * tiles + call.capacity}, floats);
+    const int64_t ordered = n > 0 && tiles <= pose_rasterizer::kMaxOrdered ? tiles : 0;
+    const int64_t masks = n > int64_t(1) << pose_rasterizer::kIdBits ? call.capacity : 0;
+    frame.memory =
+        at::empty({records + 2 * tiles + ordered + call.capacity + (masks + 3) / 4}, floats);
     const Tensor scratch = at::empty({2 * call.capacity + kCounterWords * (1 + tiles)}, floats);
     PoseCudaArgs& args = frame.args;
     args = {};
@@ -118,7 +121,9 @@ variable_list render(Frame& frame, const variable_list& inputs, bool keep) {
     args.splats = kept.take<float>(4 * records);
     args.begins = kept.take<uint32_t>(4 * tiles);
     args.used = kept.take<uint32_t>(4 * tiles);
+    args.order = ordered > 0 ? kept.take<uint32_t>(4 * ordered) : nullptr;
     args.ids = kept.take<uint32_t>(4 * call.capacity);
+    args.masks = masks > 0 ? kept.take<uint8_t>(masks) : nullptr;
     args.total = rest.take<uint64_t>(4 * kCounterWords);
     args.counters = rest.take<uint32_t>(4 * kCounterWords * tiles);
     args.keys = rest.take<uint64_t>(8 * call.capacity);
@@ -129,6 +134,7 @@ variable_list render(Frame& frame, const variable_list& inputs, bool keep) {
     args.sh_degree = int32_t(call.sh_degree);
     args.width = int32_t(call.width), args.height = int32_t(call.height);
     args.keep = keep, args.device = means.is_cuda() ? means.get_device() : 0;
+    args.multiprocessors = int32_t(call.multiprocessors);
     args.near = frame.near;
     check(run(call.forward, args));
     return outputs;

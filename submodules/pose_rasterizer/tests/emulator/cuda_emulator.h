@@ -185,6 +185,8 @@ inline unsigned __ballot_sync(unsigned, int p) {
     return bits;
 }
 inline int __any_sync(unsigned mask, int p) { return __ballot_sync(mask, p) != 0; }
+inline int __popc(unsigned v) { return __builtin_popcount(v); }
+inline int __clz(unsigned v) { return v == 0 ? 32 : __builtin_clz(v); }
 inline int __ffs(unsigned v) { return __builtin_ffs(int(v)); }
 
 template <class T, class U> T atomicAdd(T* to, U v) {
