@@ -124,7 +124,7 @@ class Capacities:
             known = self.shapes[shape] = [len(self.shapes), num_splats, 0.0]
             self.view[known[0]] = 0
         slot, last_splats, peak = known
-        seen = int(self.view[slot])
+        seen = self.view.item(slot)
         if seen > 0 and last_splats > 0:
             peak = max(seen / last_splats, 0.98 * peak)
             known[2] = peak
@@ -164,8 +164,7 @@ def _carve(start: int, *sizes: int) -> list[int]:
     return out
 
 
-def _room(inputs, settings) -> tuple[int, int, int, int]:
-    """(cameras, tiles, entries to make room for, address that receives the entries needed)."""
+def _cameras_and_tiles(inputs, settings) -> tuple[int, int]:
     batch = inputs[5].shape[:-2]  # () for one camera without a leading dimension
     cameras = batch[0] if batch else 1
     height, width = settings.size
@@ -175,10 +174,15 @@ def _room(inputs, settings) -> tuple[int, int, int, int]:
             f"{cameras} cameras of {width}x{height} px are too many tiles for one call; render"
             " fewer at once"
         )
+    return cameras, tiles
+
+
+def _room(inputs, settings, cameras: int) -> tuple[int, int]:
+    """(list entries to make room for, address that receives the entries needed)."""
     index = inputs[0].device.index or 0
+    shape = (cameras, *settings.size)
     splats = cameras * inputs[0].shape[0]
-    shape = (cameras, height, width)
-    return cameras, tiles, *_capacities(index).choose(shape, splats, _memory_limit(index))
+    return _capacities(index).choose(shape, splats, _memory_limit(index))
 
 
 def _forward(inputs, settings, keep: bool):
@@ -189,7 +193,8 @@ def _forward(inputs, settings, keep: bool):
     device = means.device
     lib = _library(channels)
     index = device.index or 0
-    cameras, tiles, capacity, host_total = _room(inputs, settings)
+    cameras, tiles = _cameras_and_tiles(inputs, settings)
+    capacity, host_total = _room(inputs, settings, cameras)
 
     image = torch.empty((*batch, channels, height, width), device=device)
     alpha = torch.empty((*batch, 1, height, width), device=device)
@@ -325,24 +330,29 @@ def _render_op():
     return torch.ops.pose_rasterizer.render.default
 
 
-def render(inputs, settings):
+def render(inputs, settings, memo: dict):
     """Like `forward`, with its gradients recorded by autograd in C++ (csrc/torch/autograd.cpp).
 
+    Args:
+        memo: kept by the caller for calls of the same shapes on the same device.
     Returns:
         (image, alpha, depth, radii), or None where only `forward` and `backward` can do it: more
         channels than one library has, or no C++ autograd.
     """
-    channels = inputs[4].shape[-1]
-    op = _render_op() if channels <= MAX_CHANNELS else None
-    if op is None:
+    op = _render_op()
+    if op is None or inputs[4].shape[-1] > MAX_CHANNELS:
         return None
     inputs = _aligned(inputs)
-    _, _, capacity, host_total = _room(inputs, settings)
     device = inputs[0].device
-    stream = _stream(device) or 0
+    if "cameras" not in memo:
+        facts = settings.num_coeffs, settings.sh_degree
+        memo["numbers"] = [*_library(inputs[4].shape[-1]).numbers, *settings.size, *facts]
+        memo["multiprocessors"] = _multiprocessors(device.index or 0)
+        memo["cameras"], _ = _cameras_and_tiles(inputs, settings)
+    capacity, host_total = _room(inputs, settings, memo["cameras"])
     numbers = [
-        *_library(channels).numbers, *settings.size, settings.num_coeffs, settings.sh_degree,
-        capacity, host_total, stream, MAX_ADJOINT_BLOCKS, _multiprocessors(device.index or 0),
+        *memo["numbers"], capacity, host_total, _stream(device) or 0, MAX_ADJOINT_BLOCKS,
+        memo["multiprocessors"],
     ]  # fmt: skip
     return op(*inputs, numbers, settings.near)
 

@@ -156,12 +156,13 @@ def _batched(name, tensor, sizes: tuple, batch: int, shape: str) -> Tensor:
 
 
 class Plan(NamedTuple):
-    """What the checks found about a call."""
+    """What the checks found about a call. `memo`: what a back end keeps for calls of the kind."""
 
     single: bool
     batch: int
     channels: int
     settings: Settings
+    memo: dict
 
 
 _plans: dict[tuple, Plan] = {}
@@ -212,7 +213,7 @@ def _checked_plan(means, named: dict, size, sh_degree, near: float) -> Plan:
         n = means.shape[0]
         _expect_cameras("means2d_offset", offset, (n, 2), batch, f"[{n}, 2]")
     _check_same(means, named)
-    return Plan(single, batch, channels, Settings(size, coeffs, degree, near))
+    return Plan(single, batch, channels, Settings(size, coeffs, degree, near), {})
 
 
 @functools.cache
@@ -300,7 +301,7 @@ def rasterize(
         quats, scales, opacities, sh, colours, viewmat, intrinsics, background, means2d_offset
     )  # fmt: skip
     plan = _plan(means, others, size, sh_degree, float(near))
-    single, batch, channels, settings = plan
+    single, batch, channels, settings, memo = plan
     module = _choose(backend, means, channels)
     if background is None and module is not cuda:
         background = means.new_zeros(channels)
@@ -323,7 +324,7 @@ def rasterize(
         )
     inputs = [None if t is None else t.contiguous() for t in inputs]
     if with_grad and any(t is not None and t.requires_grad for t in inputs):
-        outputs = module.render(inputs, settings) if module is cuda else None
+        outputs = module.render(inputs, settings, memo) if module is cuda else None
         if outputs is None:
             outputs = _Native.apply(module, settings, *inputs)
     else:

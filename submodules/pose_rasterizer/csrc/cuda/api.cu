@@ -1,5 +1,7 @@
 // The C interface of the CUDA back end. Everything is queued on the caller's stream; nothing waits
 // for the device. Compiled once per number of channels (POSE_CHANNELS).
+#include <atomic>
+
 #include "../common/export.h"
 #include "adjoint.cuh"
 
@@ -40,10 +42,13 @@ unsigned blocks_for(int64_t items, int threads) {
 template <bool kDepth> cudaError_t launch_backward_tiles(const PoseCudaArgs& a, cudaStream_t s) {
     auto kernel = backward_tiles<C, kDepth>;
     constexpr int bytes = kBackwardBytes<C, kDepth>;
-    if (bytes > 48 * 1024) {
+    static std::atomic<uint64_t> prepared{0};  // bit: device
+    const uint64_t bit = a.device < 64 ? uint64_t(1) << a.device : 0;
+    if (bytes > 48 * 1024 && (prepared & bit) == 0) {
         const cudaError_t status = cudaFuncSetAttribute(
             kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
         if (status != cudaSuccess) return status;
+        prepared |= bit;
     }
     const unsigned tiles = unsigned(a.num_cameras) * TileGrid(a).count();
     POSE_LAUNCH(kernel, dim3(tiles), dim3(kTileThreads), bytes, s, a);
@@ -81,7 +86,7 @@ POSE_EXPORT const char* pose_cuda_forward(const PoseCudaArgs* args) {
 }
 
 // The pixels' part of backward. `scratch`: memory of `clear_bytes` that must be zero (sums unless in
-// v_features, tickets, bounds). Where the sums lie in v_features, the memory that forward left may be
+// v_features, tickets, bounds); no bytes where forward has cleared the sums. Where the sums lie in v_features, the memory that forward left may be
 // freed afterwards.
 POSE_EXPORT const char* pose_cuda_backward_tiles(const PoseCudaArgs* args, void* scratch,
                                                  int64_t clear_bytes) {
@@ -89,7 +94,8 @@ POSE_EXPORT const char* pose_cuda_backward_tiles(const PoseCudaArgs* args, void*
     const DeviceGuard guard(a.device);
     if (guard.status() != cudaSuccess) return message(guard.status());
     const cudaStream_t s = static_cast<cudaStream_t>(a.stream);
-    cudaError_t status = cudaMemsetAsync(scratch, 0, clear_bytes, s);
+    cudaError_t status = cudaSuccess;
+    if (clear_bytes > 0) status = cudaMemsetAsync(scratch, 0, clear_bytes, s);
     if (status != cudaSuccess) return message(status);
     if (a.sums == a.v_features) {
         const int64_t vectors = a.num_gaussians * (kRowFloats<C> / 4);

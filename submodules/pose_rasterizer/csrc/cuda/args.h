@@ -66,7 +66,8 @@ struct PoseCudaArgs {
     const float* v_alpha;     // [B, H, W] or null
     const float* v_depth;     // [B, H, W] or null
     // backward: scratch
-    void* sums;               // [B, N, sum_stride] float, or int64 in deterministic mode
+    void* sums;               // [B, N, sum_stride] float, or int64 in deterministic mode; forward zeroes
+                              // [B, N, kSumFloats] and the tickets where it isn't null
     uint32_t* tickets;        // [B]
     uint32_t* bounds;         // [8] maxima that fix the deterministic mode's scale
     float* pose_parts;        // [B, blocks, kPoseFloats]

@@ -110,6 +110,14 @@ __device__ __forceinline__ void colours_of(const PoseCudaArgs& a, const CameraMo
     for (int c = 0; c < C; ++c) colour[c] = fmaxf(colour[c], 0.0f);
 }
 
+// Zeroes what backward_tiles adds to, where it was given with forward: it saves backward a memset.
+template <int C> __device__ __forceinline__ void clear_row(const PoseCudaArgs& a, int64_t splat) {
+    float4* row = reinterpret_cast<float4*>(static_cast<float*>(a.sums) + splat * kSumFloats<C>);
+#pragma unroll
+    for (int k = 0; k < kSumFloats<C> / 4; ++k) row[k] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (splat % a.num_gaussians == 0) a.tickets[splat / a.num_gaussians] = 0;
+}
+
 template <int C> __global__ __launch_bounds__(kSplatThreads) void project_splats(PoseCudaArgs a) {
     __shared__ CameraModel<float> camera;
     const int b = blockIdx.y;
@@ -123,7 +131,10 @@ template <int C> __global__ __launch_bounds__(kSplatThreads) void project_splats
     int32_t radius = 0;
     const bool visible = i < a.num_gaussians && project_one(a, camera, b, i, e, z, radius);
     const int64_t at = b * a.num_gaussians + i;
-    if (i < a.num_gaussians) a.radii[at] = visible ? radius : 0;
+    if (i < a.num_gaussians) {
+        a.radii[at] = visible ? radius : 0;
+        if (a.sums != nullptr) clear_row<C>(a, at);
+    }
     const TileGrid grid(a);
     uint32_t* counts = a.counters + int64_t(b) * grid.count() * kCounterWords;
     visit_tiles(visible, e, 0, grid,

@@ -78,6 +78,7 @@ struct Frame : torch::CustomClassHolder {
     const float near;
     PoseCudaArgs args{};
     Tensor memory;
+    Tensor sums;  // with the tickets: cleared by forward, for the first backward pass only
 };
 
 void point_to(PoseCudaArgs& args, const variable_list& inputs, const variable_list& outputs) {
@@ -90,8 +91,15 @@ void point_to(PoseCudaArgs& args, const variable_list& inputs, const variable_li
     args.radii = data<int32_t>(outputs[3]);
 }
 
+// Whether one camera's sums fit into the rows of v_features, which are written only after they are
+// read.
+bool sums_fit_inside(const Call& call, const Tensor& features, int64_t n, int64_t cameras) {
+    const int64_t row = n > 0 ? features.numel() / n : 0;
+    return cameras == 1 && row % 8 == 0 && row >= call.row_floats;
+}
+
 // Renders all cameras; fills the frame, returns image, alpha, depth, radii.
-variable_list render(Frame& frame, const variable_list& inputs, bool keep) {
+variable_list render(Frame& frame, const variable_list& inputs, bool clear_sums) {
     const Call& call = frame.call;
     const Tensor &means = inputs[kMeans], &viewmats = inputs[kViewmats];
     const int64_t n = means.size(0), channels = inputs[kFeatures].size(-1);
@@ -133,9 +141,15 @@ variable_list render(Frame& frame, const variable_list& inputs, bool keep) {
     args.num_cameras = int32_t(cameras), args.num_coeffs = int32_t(call.num_coeffs);
     args.sh_degree = int32_t(call.sh_degree);
     args.width = int32_t(call.width), args.height = int32_t(call.height);
-    args.keep = keep, args.device = means.is_cuda() ? means.get_device() : 0;
+    args.keep = 1, args.device = means.is_cuda() ? means.get_device() : 0;
     args.multiprocessors = int32_t(call.multiprocessors);
     args.near = frame.near;
+    if (clear_sums && n > 0) {
+        frame.sums = at::empty({cameras * n * call.sum_floats + cameras}, floats);
+        Pieces pieces(frame.sums);
+        args.sums = pieces.take<void>(4 * cameras * n * call.sum_floats);
+        args.tickets = pieces.take<uint32_t>(4 * cameras);
+    }
     check(run(call.forward, args));
     return outputs;
 }
@@ -160,25 +174,30 @@ variable_list gradients(Frame& frame, const variable_list& inputs, const variabl
             if (wanted[k] && !like[k].defined()) like[k] = at::zeros_like(inputs[k]);
         return like;
     }
-    // one camera's sums fit into the rows of v_features, which are written only after they are read
-    const int64_t row = wanted[kFeatures] ? features.numel() / n : 0;
-    const bool inside = cameras == 1 && !deterministic && row % 8 == 0 && row >= call.row_floats;
-    const int64_t sums = inside ? 0 : cameras * n * call.sum_floats * (deterministic ? 2 : 1);
+    const bool inside =
+        wanted[kFeatures] && !deterministic && sums_fit_inside(call, features, n, cameras);
+    const bool ready = frame.sums.defined() && !inside && !deterministic;
+    const Tensor cleared_sums = std::move(frame.sums);  // lives until the kernels are queued
+    frame.sums = Tensor();
+    const int64_t sums =
+        inside || ready ? 0 : cameras * n * call.sum_floats * (deterministic ? 2 : 1);
     int64_t blocks = (n + call.splats_per_part - 1) / call.splats_per_part;
     bool any_gaussian = false;
     for (size_t k = kMeans; k <= kFeatures; ++k) any_gaussian |= wanted[k];
     if (cameras == 1 || !any_gaussian)  // blocks of one camera loop
         blocks = std::min(blocks, call.max_adjoint_blocks);
     const int64_t parts = wanted[kViewmats] ? cameras * blocks * call.pose_floats : 0;
-    const int64_t cleared = sums + cameras + 8;
+    const int64_t cleared = ready ? 0 : sums + cameras + 8;
     const Tensor scratch =
         at::empty({cleared + parts}, inputs[kMeans].options().requires_grad(false));
     Pieces pieces(scratch);
-    args.sums = pieces.take<void>(4 * sums);
-    args.tickets = pieces.take<uint32_t>(4 * cameras);
-    args.bounds = pieces.take<uint32_t>(32);
+    if (!ready) {  // else they are where forward put them
+        args.sums = pieces.take<void>(4 * sums);
+        args.tickets = pieces.take<uint32_t>(4 * cameras);
+        args.bounds = pieces.take<uint32_t>(32);
+    }
     args.pose_parts = pieces.take<float>(4 * parts);
-    args.sum_stride = inside ? row : call.sum_floats;
+    args.sum_stride = inside ? features.numel() / n : call.sum_floats;
     args.adjoint_blocks = int32_t(blocks);
     const auto make = [&](Input k) {
         if (wanted[k]) like[k] = at::empty_like(inputs[k]);
@@ -220,7 +239,10 @@ struct Render : torch::autograd::Function<Render> {
         variable_list saved = {means,    quats,      scales,
                                opacities, features,   viewmats,
                                intrinsics, backgrounds.value_or(none), offsets.value_or(none)};
-        const variable_list outputs = render(*frame, saved, true);
+        const int64_t cameras = viewmats.dim() == 2 ? 1 : viewmats.size(0);
+        const bool inside = features.requires_grad() &&
+                            sums_fit_inside(frame->call, features, means.size(0), cameras);
+        const variable_list outputs = render(*frame, saved, !inside);
         saved.insert(saved.end(), outputs.begin(), outputs.end());
         ctx->save_for_backward(std::move(saved));
         ctx->mark_non_differentiable({outputs[3]});
@@ -249,7 +271,7 @@ struct Render : torch::autograd::Function<Render> {
                 features = features.clone();
             const Tensor dense[3] = {contiguous(grads[0]), contiguous(grads[1]),
                                      contiguous(grads[2])};
-            if (!frame.memory.defined()) render(frame, inputs, true);
+            if (!frame.memory.defined()) render(frame, inputs, false);
             like = gradients(frame, inputs, outputs, dense, wanted);
         }
         for (size_t k = 0; k < kInputs; ++k) found[k] = like[k];
