@@ -3,10 +3,11 @@
     python benchmarks/rasterizer.py [--json out.json] [--sizes 100000x400x400 ...] [--repeats 30]
 
 Scene: N Gaussians on a unit shell, anisotropic, SH degree 3, opacity 0.05..0.95, camera at 3.2,
-horizontal field of view 0.7 rad. Both rasterizers see the same tensors in the same process, one
-after the other; times are medians over single calls between device events, host work included.
-gsplat (packed=False) is optional. Floor: bytes that must move once over the copy bandwidth measured
-here, or the arithmetic of the (pixel, splat) pairs over the FP32 rate, whichever is longer.
+horizontal field of view 0.7 rad. Both rasterizers see the same tensors in the same process, in
+turns (ROUNDS of --repeats calls each); times are medians over single calls between device events,
+host work included; the ratio is the median of the rounds' ratios. gsplat (packed=False) is
+optional. Floor: bytes that must move once over the copy bandwidth measured here, or the arithmetic
+of the (pixel, splat) pairs over the FP32 rate, whichever is longer.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pose_rasterizer import rasterize
 
 SIZES = ("100000x400x400", "300000x800x800", "1000000x1080x1920")
 CHANNELS, SH_COEFFS = 3, 16
+ROUNDS, WARM_CALLS = 5, 50  # the first calls of a process wake threads and fill caches
 PAIR_OPS = {"forward": 14, "pose": 14 + 50, "gaussians": 14 + 50}  # FP32 instructions per pair
 BARS = {  # of issue "The CUDA rasterizer": ratio to gsplat
     "100000x400x400": {"forward": 0.25, "pose": 0.20, "gaussians": 0.35},
@@ -86,16 +88,10 @@ def make_step(render, scene: dict, size, mode: str):
     return step
 
 
-def measure(step, repeats: int, warmup: int = 5) -> dict:
-    """Median and quartiles of single calls, ms; peak memory of a call beyond what it found, MiB."""
+def single_calls(step, repeats: int, warmup: int = 5) -> list[float]:
+    """ms of each of `repeats` calls that nothing overlaps."""
     for _ in range(warmup):
         step()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    step()
-    torch.cuda.synchronize()
-    peak = torch.cuda.max_memory_allocated() - before
     times = []
     for _ in range(repeats):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -105,8 +101,40 @@ def measure(step, repeats: int, warmup: int = 5) -> dict:
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end))
+    return times
+
+
+def summary(times: list[float]) -> dict:
+    """Median and quartiles, ms."""
     low, median, high = statistics.quantiles(times, n=4)
-    return {"ms": median, "ms_quartiles": [low, high], "peak_mib": peak / 2**20}
+    return {"ms": median, "ms_quartiles": [low, high]}
+
+
+def peak_mib(step) -> float:
+    """Peak memory of a call beyond what it found, MiB."""
+    step()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def measure(step, repeats: int) -> dict:
+    """Median and quartiles of single calls, ms; peak memory of a call, MiB."""
+    return {"peak_mib": peak_mib(step), **summary(single_calls(step, repeats))}
+
+
+def measure_in_turns(ours, other, repeats: int) -> tuple[dict, dict, list[float]]:
+    """`measure` of both, a round of one after a round of the other, and the rounds' ratios."""
+    peaks = [peak_mib(step) for step in (ours, other)]
+    for step in (ours, other):
+        single_calls(step, WARM_CALLS, 0)
+    rounds = [[single_calls(step, repeats) for step in (ours, other)] for _ in range(ROUNDS)]
+    ratios = [statistics.median(a) / statistics.median(b) for a, b in rounds]
+    both = [{"peak_mib": peaks[k], **summary([t for r in rounds for t in r[k]])} for k in (0, 1)]
+    return *both, ratios
 
 
 def measure_graph(step, repeats: int) -> float:
@@ -188,15 +216,16 @@ def compare(size_name: str, repeats: int, bandwidth: float, with_gsplat: bool) -
     for mode in WANTED:
         row = {"size": size_name, "mode": mode, "pairs": pairs}
         step = make_step(render_ours, scene, size, mode)
-        row["ours"] = measure(step, repeats)
+        if with_gsplat:
+            other = make_step(render_gsplat, scene, size, mode)
+            row["ours"], row["gsplat"], row["ratios"] = measure_in_turns(step, other, repeats)
+            row["ratio"] = statistics.median(row["ratios"])
+        else:
+            row["ours"] = measure(step, repeats)
         row["graph_ms"] = measure_graph(step, repeats)
         row["kernels_us"] = kernel_times(step)
         row |= floor_ms(mode, count, size, pairs, bandwidth)
         if with_gsplat:
-            other = make_step(render_gsplat, scene, size, mode)
-            row["gsplat"] = measure(other, repeats)
-            row["again"] = measure(step, repeats)  # the spread between two measurements
-            row["ratio"] = row["ours"]["ms"] / row["gsplat"]["ms"]
             row["bar"] = BARS.get(size_name, {}).get(mode)
             row["image_difference"] = float((step()[0] - other()[0]).detach().abs().mean())
             pairs_of = zip(step()[1], other()[1], strict=True)
@@ -236,7 +265,8 @@ def show(rows: list[dict], batches: list[dict]) -> None:
         print(
             f"{r['size']} {r['mode']} {r['ours']['ms']:.3f} {r['graph_ms']:.3f} {other['ms']:.3f}"
             f" {r.get('ratio', math.nan):.3f} {r.get('bar')} {r['bytes_ms']:.3f}"
-            f" {r['operations_ms']:.3f} {r['ours']['peak_mib']:.0f}/{other['peak_mib']:.0f}"
+            f" {r['operations_ms']:.3f} {r['ours']['peak_mib']:.1f}/{other['peak_mib']:.1f}"
+            f" rounds {[round(x, 3) for x in r.get('ratios', [])]}"
             f" differences {r.get('image_difference')} {differences}"
         )
         print("   ", {k: round(v, 1) for k, v in list(r["kernels_us"].items())[:9]})
