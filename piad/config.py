@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from piad.models import ModelsConfig
     from piad.pose import RefineConfig
     from piad.reflectance import ReflectanceConfig
+    from piad.threshold import ThresholdConfig
     from retrieval import InitialPoseConfig
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
 PRESET_NAMES = ("default", "original")
+FREE_GROUPS = ("run", "detect", "threshold")  # not built into a run's products
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ PARTS = (
     Part("initial_pose", "retrieval", "InitialPoseConfig", ("pose",)),
     Part("refine", "piad.pose", "RefineConfig", ("pose",)),
     Part("detect", "piad.anomaly", "DetectConfig", ("test",)),
+    Part("threshold", "piad.threshold", "ThresholdConfig", ("test",)),
 )
 
 
@@ -102,6 +105,7 @@ class Config(RunConfig):
     initial_pose: InitialPoseConfig = _defaults_of("initial_pose")
     refine: RefineConfig = _defaults_of("refine")
     detect: DetectConfig = _defaults_of("detect")
+    threshold: ThresholdConfig = _defaults_of("threshold")
 
     script: ClassVar[str] = ""
     description: ClassVar[str] = ""
@@ -158,7 +162,7 @@ class TestConfig(Config):
     """Settings of AUROC_TEST.py.
 
     They start from the config that pose_estimation.py wrote. What its products were made with (all
-    parts but `detect`) ranks over `--config` too: another resolution would not fit them.
+    parts but FREE_GROUPS) ranks over `--config` too: another resolution would not fit them.
     """
 
     __test__ = False  # not a pytest class
@@ -180,7 +184,7 @@ class TestConfig(Config):
         if "class_name" not in named or not (written / "config.txt").is_file():
             return layers
         run = _named(keys, read_config_file(written / "config.txt"))
-        fixed = {k: v for k, v in run.items() if keys[k].group not in ("run", "detect")}
+        fixed = {k: v for k, v in run.items() if keys[k].group not in FREE_GROUPS}
         return [run, *layers, fixed]
 
 
