@@ -45,11 +45,12 @@ def test_the_class_needs_no_queries_of_its_own(can, tmp_path):
 
 def test_equal_stems_get_names_of_their_own(can, tmp_path):
     names = ["a.jpg", "b/a.png", "c/A.jpg", "a_2.jpg", "results.json.jpg", ".. .jpg"]
+    names += ["B.jpg", "x/b.jpg"]  # one folder where a file system knows no upper case
     paths = [tmp_path / name for name in names]
     for path in paths:
         write_photo(path, (40, 30))
     stems = [query.stem for query in load(can, *paths).queries]
-    assert stems == ["a", "a_2", "A_3", "a_2_2", "results.json_2", "query"]
+    assert stems == ["a", "a_2", "A_3", "a_2_2", "results.json_2", "query", "B", "b_2"]
 
 
 def test_an_upright_photograph_turns_the_pinhole(can, tmp_path):
