@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from piad.cli import choose_device, progress, run_script
-from piad.comparison import Comparer, compare_all, pair_by_id
+from piad.comparison import compare_all, pair_by_id
 from piad.config import TestConfig
+from piad.detector import load_detector
 from piad.evaluation import evaluate, query_lights
-from piad.features import load_features
-from piad.models import load_models, models_fingerprint
-from piad.normality import kept_normality
+from piad.models import load_models
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.report import table, write_report
 from piad.run_folder import RunFolder
@@ -31,34 +30,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     with RunFolder.open(cfg) as run:
         net = ReflectanceNet.load(cfg.reflectance, device)
         reflectance_scene = to_reflectance(scene, net, run.reflection, device)
-        features = load_features(cfg.detect, device)
         models = load_models(run, device)
-        models_id = models_fingerprint(run)
-        normality = kept_normality(
-            run.cache / "normality.safetensors",
-            models,
-            models_id,
-            list(zip(scene.gallery, reflectance_scene.gallery, strict=True)),
-            features,
-            cfg.detect,
-            lambda pairs: progress(pairs, "normality"),
-        )
-        comparer = Comparer(
-            models, models_id, features, cfg.detect, run.results / "maps", normality
+        detector = load_detector(
+            scene, reflectance_scene, net, models, cfg, run, run.results / "maps"
         )
         comparisons = compare_all(
-            comparer,
+            detector.comparer,
             pair_by_id(scene.queries, reflectance_scene.queries),
             run.poses,
             query_lights(scene),
             lambda pairs: progress(pairs, "comparison"),
         )
-        evaluation = evaluate(comparisons, scene.has_masks)
-        weights = {"features": features.name, "reflectance": net.name}
+        evaluation = evaluate(comparisons, scene.has_masks, detector.threshold)
         header = {
             "class_name": cfg.class_name,
             "preset": cfg.preset,
-            "weights": run.poses.header.get("weights", {}) | weights,
+            "weights": run.poses.header.get("weights", {}) | detector.weights,
         }
         write_report(run.results, evaluation, comparisons, header, scene.has_masks)
         print(table({**header, **evaluation.summary}))

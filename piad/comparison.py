@@ -17,9 +17,10 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
-from piad.anomaly import DetectConfig, Features, anomaly_map, distance_maps, image_score
+from piad.anomaly import DetectConfig, Features, image_score
 from piad.fingerprint import query_fingerprint
 from piad.scenes import Query
+from piad.scoring import anomaly_at
 
 if TYPE_CHECKING:
     from piad.models import ModelPair
@@ -81,7 +82,6 @@ class Comparer:
         self.normality = normality
         known = None if normality is None else normality.fingerprint
         self.settings = [METHOD_VERSION, models_id, net.name, asdict(cfg), known]
-        self.device = models.background.device
 
     def compare(
         self,
@@ -112,24 +112,8 @@ class Comparer:
     def _compare(self, query: Query, reflectance: Query, pose: list) -> tuple[Tensor, Tensor]:
         """Anomaly map [H, W] and rendering [3, H, W]."""
         camera = Camera.from_opengl(query.intrinsics, torch.tensor(pose, dtype=torch.float64))
-        with torch.inference_mode():
-            viewmat = camera.viewmat(self.device)
-            view = self.models.render(viewmat, query.intrinsics)
-            rendering = view.over(self.models.background)
-            maps = distance_maps(
-                query.image().to(self.device),
-                rendering[:3],
-                reflectance.image().to(self.device),
-                rendering[3:],
-                view.alpha[:1],
-                self.net,
-                self.cfg,
-            )
-            normal = None
-            if self.normality is not None:
-                normal = self.normality.maps(self.models.colour, camera)
-            scores = anomaly_map(maps, self.cfg, normal)
-        return scores, rendering[:3]
+        photos = query.image(), reflectance.image()
+        return anomaly_at(self.models, camera, *photos, self.net, self.cfg, self.normality)
 
     def _key(self, query: Query, reflectance: Query, pose: list) -> str:
         inputs = [query_fingerprint(query), query_fingerprint(reflectance), pose]

@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from piad.models import ModelsConfig
     from piad.pose import RefineConfig
     from piad.reflectance import ReflectanceConfig
+    from piad.threshold import ThresholdConfig
     from retrieval import InitialPoseConfig
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
 PRESET_NAMES = ("default", "original")
+FREE_GROUPS = ("run", "detect", "threshold")  # not built into a run's products
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ PARTS = (
     Part("models", "piad.models", "ModelsConfig", ("pose",)),
     Part("initial_pose", "retrieval", "InitialPoseConfig", ("pose",)),
     Part("refine", "piad.pose", "RefineConfig", ("pose",)),
-    Part("detect", "piad.anomaly", "DetectConfig", ("test",)),
+    Part("detect", "piad.anomaly", "DetectConfig", ("pose", "test")),
+    Part("threshold", "piad.threshold", "ThresholdConfig", ("pose", "test")),
 )
 
 
@@ -102,6 +105,10 @@ class Config(RunConfig):
     initial_pose: InitialPoseConfig = _defaults_of("initial_pose")
     refine: RefineConfig = _defaults_of("refine")
     detect: DetectConfig = _defaults_of("detect")
+    threshold: ThresholdConfig = _defaults_of("threshold")
+
+    # photographs to judge alone; of one call, so neither a key nor written into config.txt
+    query: tuple[Path, ...] = ()
 
     script: ClassVar[str] = ""
     description: ClassVar[str] = ""
@@ -109,8 +116,13 @@ class Config(RunConfig):
     @classmethod
     def from_command_line(cls, argv: Sequence[str] | None = None) -> Config:
         """Settings from the command line and the files it names; `argv` None: sys.argv."""
-        options = _parse_options(cls, argv)
-        return _resolve(cls, cls._layers(options), options)
+        options, photographs = _parse_options(cls, argv)
+        layers = read_layers(Path(options["config"].value)) if "config" in options else []
+        if cls._goes_on(photographs):
+            layers = _over_run(layers, options)
+        cfg = _resolve(cls, layers, options)
+        cfg.query = photographs
+        return cfg
 
     @classmethod
     def from_file(cls, path: str | Path, **overrides: Any) -> Config:
@@ -119,9 +131,9 @@ class Config(RunConfig):
         return cls.from_command_line(["--config", str(path), *argv])
 
     @classmethod
-    def _layers(cls, options: dict[str, Entry]) -> list[dict[str, Entry]]:
-        """The files' entries, lowest first."""
-        return read_layers(Path(options["config"].value)) if "config" in options else []
+    def _goes_on(cls, photographs: Sequence[Path]) -> bool:
+        """Whether the settings of the run that is there hold (see `_over_run`)."""
+        return bool(photographs)
 
     def values(self) -> dict[str, Any]:
         """{key: value} of every setting, in the order of --help."""
@@ -155,11 +167,7 @@ class PoseConfig(Config):
 
 @dataclass
 class TestConfig(Config):
-    """Settings of AUROC_TEST.py.
-
-    They start from the config that pose_estimation.py wrote. What its products were made with (all
-    parts but `detect`) ranks over `--config` too: another resolution would not fit them.
-    """
+    """Settings of AUROC_TEST.py, over those of the run."""
 
     __test__ = False  # not a pytest class
     script: ClassVar[str] = "test"
@@ -169,19 +177,8 @@ class TestConfig(Config):
     )
 
     @classmethod
-    def _layers(cls, options: dict[str, Entry]) -> list[dict[str, Entry]]:
-        keys = all_keys()
-        layers = super()._layers(options)
-        named: dict[str, Entry] = {}
-        for entries in (*layers, {k: v for k, v in options.items() if k != "config"}):
-            named |= _named(keys, entries)
-        folder = named["output_dir"].value if "output_dir" in named else RunConfig.output_dir
-        written = Path(folder, named["class_name"].value if "class_name" in named else "")
-        if "class_name" not in named or not (written / "config.txt").is_file():
-            return layers
-        run = _named(keys, read_config_file(written / "config.txt"))
-        fixed = {k: v for k, v in run.items() if keys[k].group not in ("run", "detect")}
-        return [run, *layers, fixed]
+    def _goes_on(cls, photographs: Sequence[Path]) -> bool:
+        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,6 +275,25 @@ def _resolve(cls: type[Config], layers: list[dict[str, Entry]], options: dict[st
     return cls(**{name: values[name] for name in own & values.keys()}, **parts)
 
 
+def _over_run(layers: list[dict[str, Entry]], options: dict[str, Entry]) -> list[dict[str, Entry]]:
+    """The files' entries over those that pose_estimation.py wrote into the run, lowest first.
+
+    What the run's products were made with (all parts but FREE_GROUPS) ranks over the files too:
+    another resolution would not fit them. Without a run the layers stay as they are.
+    """
+    keys = all_keys()
+    named: dict[str, Entry] = {}
+    for entries in (*layers, {k: v for k, v in options.items() if k != "config"}):
+        named |= _named(keys, entries)
+    folder = named["output_dir"].value if "output_dir" in named else RunConfig.output_dir
+    written = Path(folder, named["class_name"].value if "class_name" in named else "")
+    if "class_name" not in named or not (written / "config.txt").is_file():
+        return layers
+    run = _named(keys, read_config_file(written / "config.txt"))
+    fixed = {k: v for k, v in run.items() if keys[k].group not in FREE_GROUPS}
+    return [run, *layers, fixed]
+
+
 def _named(keys: dict[str, Key], entries: dict[str, Entry]) -> dict[str, Entry]:
     """Entries by the keys' own names; UserError for an unknown key, with the nearest known."""
     named: dict[str, Entry] = {}
@@ -307,8 +323,10 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists all options")
 
 
-def _parse_options(cls: type[Config], argv: Sequence[str] | None) -> dict[str, Entry]:
-    """{key: entry} of the options given on the command line."""
+def _parse_options(
+    cls: type[Config], argv: Sequence[str] | None
+) -> tuple[dict[str, Entry], tuple[Path, ...]]:
+    """{key: entry} of the options given on the command line, and the photographs of --query."""
     keys = all_keys()
     parser = _Parser(
         description=cls.description,
@@ -317,6 +335,14 @@ def _parse_options(cls: type[Config], argv: Sequence[str] | None) -> dict[str, E
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=100),
     )
     parser.add_argument("--config", metavar="FILE", help="config file, key = value lines")
+    if cls.script == "pose":
+        parser.add_argument(
+            "--query",
+            nargs="+",
+            action="extend",
+            metavar="PHOTO",
+            help="judge these photographs instead of the class's queries: pose, heat map, verdict",
+        )
     shown = {"run"} | {part.name for part in PARTS if cls.script in part.scripts}
     groups = {name: parser.add_argument_group(name) for name in ["run", *(p.name for p in PARTS)]}
     for key in dict.fromkeys(keys.values()):
@@ -332,7 +358,9 @@ def _parse_options(cls: type[Config], argv: Sequence[str] | None) -> dict[str, E
         name = unknown[0].split("=")[0]
         hint = _nearest(name.lstrip("-"), keys).replace("did you mean ", "did you mean --")
         raise UserError(f"unknown option {name}; {hint}")
-    return {name: Entry(value, f"--{name}") for name, value in vars(given).items()}
+    values = vars(given)
+    photographs = tuple(Path(path).expanduser() for path in values.pop("query", ()))
+    return {name: Entry(value, f"--{name}") for name, value in values.items()}, photographs
 
 
 def _quoted(value: Any) -> str:

@@ -16,12 +16,13 @@ from pathlib import PurePosixPath
 from piad.comparison import NOT_FOUND, Comparison
 from piad.metrics import Curve, ImageMetrics, PixelMetrics, PixelTally, image_metrics, roc
 from piad.scenes import Scene, is_normal
+from piad.threshold import Threshold
 
 NOT_FOUND_RULE = (
     "a query without a pose ranks on the wrong side in the image metrics "
     "and marks no pixel in the pixel metrics"
 )
-GOOD, DEFECT = "good", "defect"
+GOOD, OK, DEFECT = "good", "ok", "defect"
 TRUE_POSE_FILES = ("transforms_test.json", "poses_true.json")
 
 
@@ -44,12 +45,17 @@ class Evaluation:
         return self.summary["pixel_threshold"]
 
 
-def evaluate(comparisons: Sequence[Comparison], has_masks: bool = True) -> Evaluation:
+def evaluate(
+    comparisons: Sequence[Comparison],
+    has_masks: bool = True,
+    label_free: Threshold | None = None,
+) -> Evaluation:
     """All metrics of a class.
 
     Args:
         comparisons: of every query.
         has_masks: False leaves the pixel metrics undefined (None).
+        label_free: the threshold that knows no labels, reported beside the one from the labels.
     """
     image = _image_metrics(comparisons)
     tally = PixelTally()
@@ -68,7 +74,8 @@ def evaluate(comparisons: Sequence[Comparison], has_masks: bool = True) -> Evalu
         "pixel_threshold": pixel.threshold,
         "by_type": _by_type(comparisons, threshold, has_masks),
         "by_light": _by_light(comparisons, threshold, has_masks),
-        "queries": [_query_record(c, threshold) for c in comparisons],
+        "label_free": None if label_free is None else _label_free(comparisons, label_free),
+        "queries": [_query_record(c, threshold, label_free) for c in comparisons],
     }
     labels, scores = _labels_and_scores(comparisons)
     return Evaluation(summary, roc(labels, scores), tally.roc())
@@ -108,21 +115,59 @@ def _listed_lights(scene: Scene) -> dict[str, str]:
 
 
 def verdict(comparison: Comparison, threshold: float | None) -> str | None:
-    """`good`, `defect` or `not found`; None without a threshold."""
+    """`good` (of a photograph alone: `ok`), `defect` or `not found`; None without a threshold."""
     if comparison.score is None:
         return "not found"
     if threshold is None:
         return None
-    return DEFECT if comparison.score >= threshold else GOOD
+    if comparison.score >= threshold:
+        return DEFECT
+    return OK if comparison.query.alone else GOOD
 
 
-def _query_record(comparison: Comparison, threshold: float | None) -> dict:
+def _label_free(comparisons: Sequence[Comparison], threshold: Threshold) -> dict:
+    """What the label-free threshold gives, overall, by light and by type.
+
+    A query without a pose counts as a false alarm when flawless, as missed when defective.
+    """
+
+    def rates(own: Sequence[Comparison]) -> dict:
+        normal = [verdict(c, threshold.value) != GOOD for c in own if c.query.label == 0]
+        anomalous = [verdict(c, threshold.value) == DEFECT for c in own if c.query.label == 1]
+        return {
+            "num_flawless": len(normal),
+            "num_false_alarms": sum(normal),
+            "false_alarm_rate": sum(normal) / len(normal) if normal else None,
+            "num_defective": len(anomalous),
+            "num_detected": sum(anomalous),
+            "detection_rate": sum(anomalous) / len(anomalous) if anomalous else None,
+        }
+
+    lights = sorted({c.light for c in comparisons if c.light is not None})
+    types = sorted({c.query.type for c in comparisons})
+    return {
+        "threshold": threshold.value,
+        "threshold_source": threshold.source,
+        "allowed_false_alarm_rate": threshold.rate,
+        "num_samples": threshold.samples,
+        **rates(comparisons),
+        "by_light": {name: rates([c for c in comparisons if c.light == name]) for name in lights},
+        "by_type": {
+            name: rates([c for c in comparisons if c.query.type == name]) for name in types
+        },
+    }
+
+
+def _query_record(
+    comparison: Comparison, threshold: float | None, label_free: Threshold | None
+) -> dict:
     return {
         "id": comparison.query.id,
         "label": comparison.query.label,
         "score": comparison.score,
         "status": comparison.status,
         "verdict": verdict(comparison, threshold),
+        "label_free_verdict": label_free and verdict(comparison, label_free.value),
         "light": comparison.light,
     }
 

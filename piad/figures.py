@@ -53,32 +53,79 @@ def query_figure(
         top: value at the upper end of the colour scale.
         caption: line under the panels.
     """
-    height = max(1, round(PANEL_PX * photo.shape[0] / photo.shape[1]))
-    size = (PANEL_PX, height)
-    found = scores >= threshold if threshold is not None else np.zeros(scores.shape, dtype=bool)
-    blank = np.full((height, PANEL_PX, 3), FAINT, dtype=np.uint8)
+    size = _panel_size(photo)
+    found = _found(scores, threshold)
     small = _resize(photo, size)
     images = [
         small,
-        _resize(rendering, size) if rendering is not None else blank,
-        _resize(_black_and_white(truth), size) if truth is not None else blank,
+        _resize(rendering, size) if rendering is not None else "no pose found",
+        _resize(_black_and_white(truth), size) if truth is not None else "none given",
         heat_overlay(small, _resize(scores, size), top),
         _resize(_black_and_white(found), size),
         contours(photo, found, truth, size),
     ]
-    step_x, step_y = PANEL_PX + MARGIN_PX, height + TITLE_PX
-    bar_width = MARGIN_PX + BAR_PX
-    width = MARGIN_PX + 3 * step_x + bar_width
-    canvas = Image.new("RGB", (width, 2 * step_y + FOOTER_PX), PAPER)
+    _write_panels(path, dict(zip(PANELS, images, strict=True)), 3, size, threshold, caption)
+
+
+def photograph_figure(
+    path: Path,
+    photo: np.ndarray,
+    rendering: np.ndarray | None,
+    scores: np.ndarray,
+    threshold: float | None,
+    top: float,
+    caption: str,
+) -> None:
+    """Write the four panels of a photograph without ground truth; arguments as `query_figure`."""
+    size = _panel_size(photo)
+    small = _resize(photo, size)
+    panels = {
+        "image": small,
+        "rendering": _resize(rendering, size) if rendering is not None else "no pose found",
+        "heat map": heat_overlay(small, _resize(scores, size), top),
+        "contour of what was found": contours(photo, _found(scores, threshold), None, size),
+    }
+    _write_panels(path, panels, 2, size, threshold, caption)
+
+
+def _write_panels(
+    path: Path,
+    panels: dict[str, np.ndarray | str],
+    columns: int,
+    size: tuple[int, int],
+    threshold: float | None,
+    caption: str,
+) -> None:
+    """Panels of `size`, row by row under their titles; a text says why its panel is empty."""
+    width, height = size
+    step_x, step_y = width + MARGIN_PX, height + TITLE_PX
+    rows = -(-len(panels) // columns)
+    bar = MARGIN_PX + columns * step_x
+    canvas = Image.new("RGB", (bar + MARGIN_PX + BAR_PX, rows * step_y + FOOTER_PX), PAPER)
     draw = ImageDraw.Draw(canvas)
-    for index, (name, panel) in enumerate(zip(PANELS, images, strict=True)):
-        left, up = MARGIN_PX + index % 3 * step_x, index // 3 * step_y
-        draw.text((left, up + 6), name, fill=INK, font=_font(14))
-        canvas.paste(Image.fromarray(panel), (left, up + TITLE_PX))
-    _draw_missing(draw, rendering, truth, step_x, height)
-    _draw_bar(canvas, (MARGIN_PX + 3 * step_x, TITLE_PX + step_y, BAR_PX, height), threshold)
-    draw.text((MARGIN_PX, 2 * step_y + 8), caption, fill=INK, font=_font(14))
+    for index, (name, panel) in enumerate(panels.items()):
+        left = MARGIN_PX + index % columns * step_x
+        up = index // columns * step_y + TITLE_PX
+        draw.text((left, up - TITLE_PX + 6), name, fill=INK, font=_font(14))
+        if isinstance(panel, str):
+            draw.rectangle((left, up, left + width - 1, up + height - 1), fill=FAINT)
+            centre = (left + width // 2, up + height // 2)
+            draw.text(centre, panel, fill=INK, font=_font(16), anchor="mm")
+        else:
+            canvas.paste(Image.fromarray(panel), (left, up))
+    _draw_bar(canvas, (bar, (rows - 1) * step_y + TITLE_PX, BAR_PX, height), threshold)
+    draw.text((MARGIN_PX, rows * step_y + 8), caption, fill=INK, font=_font(14))
     write_image(path, np.asarray(canvas))
+
+
+def _panel_size(photo: np.ndarray) -> tuple[int, int]:
+    """(width, height) of a photograph's panel."""
+    return PANEL_PX, max(1, round(PANEL_PX * photo.shape[0] / photo.shape[1]))
+
+
+def _found(scores: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Where the map reaches the threshold, bool [H, W]."""
+    return scores >= threshold if threshold is not None else np.zeros(scores.shape, dtype=bool)
 
 
 def heat_overlay(photo: np.ndarray, scores: np.ndarray, top: float) -> np.ndarray:
@@ -170,14 +217,6 @@ def _thinned(curve: Curve, count: int = 2000) -> tuple[np.ndarray, np.ndarray]:
     along = x + y  # both grow, so this is the length in the city-block sense
     keep = np.unique(np.searchsorted(along, np.linspace(0, along[-1], count)).clip(0, len(x) - 1))
     return x[keep], y[keep]
-
-
-def _draw_missing(draw: ImageDraw.ImageDraw, rendering, truth, step_x: int, height: int) -> None:
-    """Say in an empty panel why it is empty."""
-    for column, content, text in ((1, rendering, "no pose found"), (2, truth, "none given")):
-        if content is None:
-            centre = (MARGIN_PX + column * step_x + PANEL_PX // 2, TITLE_PX + height // 2)
-            draw.text(centre, text, fill=INK, font=_font(16), anchor="mm")
 
 
 def _draw_bar(canvas: Image.Image, box: tuple[int, int, int, int], threshold: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,12 @@ def locate_queries(
         own = {"query": query_fingerprint(query), "folder": folders[query.id].name}
         return settings | own | {"reflectance": query_fingerprint(reflectance_of[query.id])}
 
-    todo = [query for query in scene.queries if not run.poses.done(query.id, settings_of(query))]
+    todo = [
+        query
+        for query in scene.queries
+        if not run.poses.done(query.id, settings_of(query))
+        or (run.poses[query.id]["status"] == "ok" and not folders[query.id].is_dir())
+    ]
     if not todo:
         print(f"all {len(scene.queries)} queries have their pose already")
         return
@@ -71,6 +77,7 @@ def locate_queries(
         **initialiser.weights,
     }
     for query in progress(todo, "queries"):
+        shutil.rmtree(folders[query.id], ignore_errors=True)  # what another photograph left there
         target = make_target(query, reflectance_of[query.id], device)
         start = initialiser.locate(
             target.image[:3], target.image[3:], query.intrinsics, target.silhouette

@@ -25,14 +25,16 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.files import atomic_path
 from gaussian_renderer.render import render_values
-from piad.anomaly import DetectConfig, Features, NormalMaps, distance_maps
+from piad.anomaly import DetectConfig, Features, NormalMaps
+from piad.scoring import distances_at
 
 if TYPE_CHECKING:
     from gaussian_renderer.gaussians import GaussianModel
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 1  # raise when the same inputs give other values
+VERSION = 2  # raise when the same inputs give other values
+GROUPS = 5  # of views; the threshold leaves one out at a time
 TINY = 1e-3  # px; keeps empty sums from being divided by nothing
 LEAST_WEIGHT = 1.0  # px: a Gaussian seen by less than that gets the object's mean
 
@@ -59,13 +61,37 @@ class Normality:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class GallerySums:
+    """Distances put on the object, summed over G groups of gallery views, not divided yet.
+
+    gaussians [G, N, K]; weight [G, N, 1], px; backdrop [G, K]; empty [G], px of bare backdrop.
+    """
+
+    gaussians: Tensor
+    weight: Tensor
+    backdrop: Tensor
+    empty: Tensor
+
+    def normality(self, without: int | None = None) -> Normality:
+        """What is normal; `without` leaves a group out, unless there is only one."""
+        groups = range(len(self.empty))
+        chosen = [k for k in groups if k != without] or list(groups)
+        total, weight = self.gaussians[chosen].sum(0), self.weight[chosen].sum(0)
+        scale = total.sum(0) / weight.sum().clamp_min(TINY)
+        seen_enough = weight >= LEAST_WEIGHT
+        gaussians = torch.where(seen_enough, total / weight.clamp_min(TINY), scale)
+        backdrop = self.backdrop[chosen].sum(0) / self.empty[chosen].sum().clamp_min(TINY)
+        return Normality(gaussians, backdrop, scale)
+
+
 def learn_normality(
     models: ModelPair,
     pairs: list[tuple[View, View]],
     net: Features,
     cfg: DetectConfig,
     progress: Callable[[list], Iterable] = iter,
-) -> Normality:
+) -> GallerySums:
     """Compare gallery photographs with their renderings and put the distances on the Gaussians.
 
     A Gaussian's mean weighs each pixel by what the Gaussian contributes to it. A rendering is
@@ -73,30 +99,44 @@ def learn_normality(
     the sum of a Gaussian's contributions times the map m.
 
     Args:
-        pairs: gallery views and their reflectance views.
+        pairs: gallery views and their reflectance views; the k-th belongs to `group_of(k)`.
     """
+    groups: list[list[Tensor]] = [[] for _ in range(min(GROUPS, len(pairs)))]
+    for index, (view, reflectance) in enumerate(progress(pairs)):
+        found = _put_on_gaussians(models, view, reflectance, net, cfg)
+        own = groups[group_of(index)]
+        own[:] = [old + new for old, new in zip(own, found, strict=True)] if own else found
+    return GallerySums(*(torch.stack(parts) for parts in zip(*groups, strict=True)))
+
+
+def group_of(index: int) -> int:
+    """The group of the k-th view that teaches: neighbours belong to different ones."""
+    return index % GROUPS
+
+
+def teaching_views(pairs: list, cfg: DetectConfig) -> list:
+    """At most `detect_normal_views` of the gallery's views (or pairs), evenly spread."""
+    return evenly(pairs, cfg.detect_normal_views)
+
+
+def evenly(items: list, count: int) -> list:
+    """At most `count` items, spread evenly over the list, in its order."""
+    count = min(count, len(items))
+    return [items[k * len(items) // count] for k in range(count)]
+
+
+def _put_on_gaussians(
+    models: ModelPair, view: View, reflectance: View, net: Features, cfg: DetectConfig
+) -> list[Tensor]:
+    """One view's share of each tensor of `GallerySums`."""
+    photos = view.image(), reflectance.image()
+    maps, _, alpha = distances_at(models, view.camera, *photos, net, cfg)
+    maps, left = torch.cat([maps, torch.ones_like(maps[:1])]).clone(), 1 - alpha.clone()
     model = models.colour
-    total, weight, backdrop, empty = 0.0, 0.0, 0.0, 0.0
-    for view, reflectance in progress(pairs):
-        with torch.inference_mode():
-            seen = models.render(
-                view.camera.viewmat(models.background.device), view.camera.intrinsics
-            )
-            drawn = seen.over(models.background)
-            photo, photo_reflectance = (v.image().to(drawn) for v in (view, reflectance))
-            alpha = seen.alpha[:1]
-            maps = distance_maps(photo, drawn[:3], photo_reflectance, drawn[3:], alpha, net, cfg)
-            maps = torch.cat([maps, torch.ones_like(maps[:1])])
-        share = torch.zeros(len(model.means), len(maps), device=maps.device, requires_grad=True)
-        image = render_values(model, view.camera, share).image
-        (given,) = torch.autograd.grad((image * maps.clone()).sum(), share)
-        total, weight = total + given[:, :-1], weight + given[:, -1:]
-        left = 1 - alpha.clone()
-        backdrop, empty = backdrop + (left * maps[:-1]).sum((1, 2)), empty + left.sum()
-    scale = total.sum(0) / weight.sum().clamp_min(TINY)
-    seen_enough = weight >= LEAST_WEIGHT
-    gaussians = torch.where(seen_enough, total / weight.clamp_min(TINY), scale)
-    return Normality(gaussians, backdrop / empty.clamp_min(TINY), scale)
+    share = torch.zeros(len(model.means), len(maps), device=maps.device, requires_grad=True)
+    image = render_values(model, view.camera, share).image
+    (given,) = torch.autograd.grad((image * maps).sum(), share)
+    return [given[:, :-1], given[:, -1:], (left * maps[:-1]).sum((1, 2)), left.sum()]
 
 
 def kept_normality(
@@ -107,34 +147,32 @@ def kept_normality(
     net: Features,
     cfg: DetectConfig,
     progress: Callable[[list], Iterable] = iter,
-) -> Normality | None:
-    """What `learn_normality` finds from at most `detect_normal_views` views, kept in `path`.
+) -> GallerySums | None:
+    """What `learn_normality` finds from the teaching views, kept in `path`.
 
     None where `detect_normal_views` is 0. `models_id` tells one pair of models from another.
     """
     if cfg.detect_normal_views == 0:
         return None
-    count = min(cfg.detect_normal_views, len(pairs))
-    chosen = [pairs[k * len(pairs) // count] for k in range(count)]
     choices = asdict(cfg) | {"detect_sigma": None, "detect_top": None}  # these come later
     key = json.dumps([VERSION, models_id, net.name, choices], sort_keys=True)
     kept = _load(path, key, models.background.device)
     if kept is not None:
         return kept
-    found = learn_normality(models, chosen, net, cfg, progress)
+    found = learn_normality(models, teaching_views(pairs, cfg), net, cfg, progress)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in vars(found).items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"key": key})
     return found
 
 
-def _load(path: Path, key: str, device: torch.device) -> Normality | None:
+def _load(path: Path, key: str, device: torch.device) -> GallerySums | None:
     """What an earlier run kept in `path`, if it was made from the same inputs."""
     try:
         with safe_open(path, "pt") as content:
             if (content.metadata() or {}).get("key") != key:
                 return None
-            return Normality(
+            return GallerySums(
                 **{name: content.get_tensor(name).to(device) for name in content.keys()}
             )
     except (OSError, SafetensorError):

@@ -195,7 +195,7 @@ def to_reflectance(
     jobs = {item.id: mirrored_path(item, scene.root, folder) for item in photographs(scene)}
     inputs = {item.id: input_digest(item) for item in photographs(scene)}
     depends = {"net": net.name, "fingerprint": net.fingerprint}
-    stage = Stage("reflectance", folder, depends, tuple(jobs.values()))
+    stage = Stage("reflectance", folder, depends)
 
     def still_to_do() -> list[View | Query]:
         known = read_json(folder / INPUTS)
@@ -239,10 +239,9 @@ def work_size(item: View | Query) -> tuple[int, int]:
 def mirrored_path(item: View | Query, root: Path, folder: Path) -> Path:
     """Where a photograph's reflectance lies: as under `root`, below `folder`, as PNG."""
     path = Path(item.path)
-    inside = (
-        path.relative_to(root) if path.is_relative_to(root) else Path(f"{item.id}{path.suffix}")
-    )
-    return folder / inside.with_suffix(".png")
+    if path.is_relative_to(root) and not getattr(item, "alone", False):
+        return folder / path.relative_to(root).with_suffix(".png")
+    return folder / f"{item.id}.png"
 
 
 def input_digest(item: View | Query) -> str:

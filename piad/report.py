@@ -32,8 +32,10 @@ COLUMNS = {
     "aupro_30": "PRO 0.3",
     "aupro_05": "PRO 0.05",
 }
-NAME_WIDTH, COUNT_WIDTH, NUMBER_WIDTH = 18, 5, 9
+NAME_WIDTH, COUNT_WIDTH, NUMBER_WIDTH, SHARE_WIDTH = 18, 5, 9, 20
 UNDEFINED = "-"
+LONGEST_NAME = 36  # letters of a photograph's name under its panels
+TRUTH = {0: "flawless", 1: "defective"}
 
 
 def write_report(
@@ -75,7 +77,7 @@ def write_figures(
     cells = []
     for comparison in progress(comparisons):
         query, scores = comparison.query, comparison.map()
-        photo = _uint8(query.image())
+        photo = uint8_pixels(query.image())
         query_figure(
             folder / "figures" / query.type / f"{query.stem}.png",
             photo,
@@ -87,7 +89,7 @@ def write_figures(
             caption(comparison, evaluation.threshold),
         )
         shown = -math.inf if comparison.score is None else comparison.score
-        text = f"{query.id}  {_number(comparison.score)}"
+        text = f"{query.id}  {number(comparison.score)}"
         cells.append((shown, thumbnail(photo, scores, LABEL_COLOURS[query.label], top), text))
     cells.sort(key=lambda cell: -cell[0])
     title = f"{class_name}: queries by score, highest first (frame green: flawless, red: defective)"
@@ -103,14 +105,19 @@ def colour_scale(threshold: float | None, comparisons: Sequence[Comparison]) -> 
 
 def caption(comparison: Comparison, threshold: float | None) -> str:
     """The line under a query's panels."""
-    truth = "defective" if comparison.query.label else "flawless"
-    called = verdict(comparison, threshold)
-    parts = [comparison.query.id, truth, f"score {_number(comparison.score)}"]
+    query, called = comparison.query, verdict(comparison, threshold)
+    parts = [shortened(query.path.name)] if query.alone else [query.id, TRUTH[query.label]]
+    parts += [f"score {number(comparison.score)}"]
     if threshold is not None:
-        parts.append(f"threshold {_number(threshold)}")
+        parts.append(f"threshold {number(threshold)}")
     if called is not None:
         parts.append(f"verdict: {called}")
     return "   ".join(parts)
+
+
+def shortened(name: str) -> str:
+    """A file's name that leaves room for the verdict, its suffix kept."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 15]}...{name[-12:]}"
 
 
 def table(results: dict) -> str:
@@ -124,13 +131,38 @@ def table(results: dict) -> str:
     if results["num_not_found"]:
         lines.append(f"{results['num_not_found']} without a pose: {results['not_found_rule']}")
     if results["threshold"] is not None:
-        lines.append(f"threshold {_number(results['threshold'])} ({results['threshold_source']})")
+        lines.append(f"threshold {number(results['threshold'])} ({results['threshold_source']})")
+    if results["label_free"] is not None:
+        lines += ["", *_label_free_lines(results["class_name"], results["label_free"])]
     return "\n".join(lines)
+
+
+def _label_free_lines(name: str, rates: dict) -> list[str]:
+    """False alarms and defects found at the label-free threshold, overall, per type and light."""
+    head = f"{'':{NAME_WIDTH}}{'false alarms':>{SHARE_WIDTH}}{'defects found':>{SHARE_WIDTH}}"
+    rows = {name: rates, **rates["by_type"]}
+    rows |= {f"light {light}": group for light, group in rates["by_light"].items()}
+    lines = [
+        f"threshold {number(rates['threshold'])} without labels ({rates['threshold_source']})",
+        head,
+        "-" * len(head),
+    ]
+    for title, group in rows.items():
+        alarms = _share(group["num_false_alarms"], group["num_flawless"])
+        found = _share(group["num_detected"], group["num_defective"])
+        lines.append(
+            f"{title:{NAME_WIDTH}.{NAME_WIDTH}}{alarms:>{SHARE_WIDTH}}{found:>{SHARE_WIDTH}}"
+        )
+    return lines
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count} of {total} {count / total:6.1%}" if total else UNDEFINED
 
 
 def write_csv(path: Path, results: dict) -> None:
     """One row per query, then the metrics are in results.json."""
-    fields = ["id", "label", "score", "status", "verdict", "light"]
+    fields = ["id", "label", "score", "status", "verdict", "label_free_verdict", "light"]
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
@@ -157,10 +189,11 @@ def _table_row(name: str, group: dict) -> str:
     return row
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Four digits, or a dash."""
     return UNDEFINED if value is None else f"{value:.4g}"
 
 
-def _uint8(image) -> np.ndarray:
+def uint8_pixels(image) -> np.ndarray:
     """[3, H, W] floats in 0..1 to uint8 [H, W, 3]."""
     return image.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()

@@ -24,8 +24,9 @@ LOCK = ".lock"
 class RunFolder:
     """Paths of one class's run, and its poses.
 
-    root: `output/N`; reflection: `reflection/<dataset>/N`; results: `AD_result/N`; cache: for
-    descriptors and the like, safe to remove. Use as a context manager, or `close` to let others in.
+    root: `output/N`; reflection: `reflection/<dataset>/N`; results: `AD_result/N`; photographs:
+    `output/N/query`, of those judged alone; cache: for descriptors and the like, safe to remove.
+    Use as a context manager, or `close` to let others in.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -35,6 +36,7 @@ class RunFolder:
         self.root = Path(cfg.output_dir) / name
         self.reflection = Path(cfg.reflection_dir) / dataset / name
         self.results = Path(cfg.result_dir) / name
+        self.photographs = self.root / "query"
         self.cache = self.root / "cache"
         self._models = {
             "colour": Path(cfg.ckpt_dir) / (cfg.ckpt_name or name),
@@ -48,7 +50,8 @@ class RunFolder:
         """The run of a class, locked.
 
         pose_estimation.py writes its resolved settings to `config.txt`; AUROC_TEST.py needs the
-        poses to be there. An unknown class leaves nothing behind.
+        poses to be there. Photographs alone have poses of their own and leave a `config.txt` that
+        is there as it is. An unknown class leaves nothing behind.
         """
         run = cls(cfg)
         if cfg.script == "test" and not (run.root / "poses.json").is_file():
@@ -56,11 +59,18 @@ class RunFolder:
                 f"no poses.json in {run.root}; run first: python pose_estimation.py --config "
                 f"configs/<dataset>/{run.class_name}.txt --class_name {run.class_name}"
             )
+        for photo in cfg.query:
+            if photo.resolve().is_relative_to(run.photographs.resolve()):
+                raise UserError(
+                    f"{photo} lies in {run.photographs}, where results are written over; "
+                    "move the photograph out"
+                )
         run.root.mkdir(parents=True, exist_ok=True)
         run._lock = _lock(run.root / LOCK, run.class_name)
         try:
-            run.poses = PoseStore(run.root / "poses.json", run.class_name)
-            if cfg.script == "pose":
+            folder = run.photographs if cfg.query else run.root
+            run.poses = PoseStore(folder / "poses.json", run.class_name)
+            if cfg.script == "pose" and not (cfg.query and (run.root / "config.txt").is_file()):
                 with atomic_path(run.root / "config.txt") as temporary:
                     temporary.write_text(cfg.to_text(), encoding="utf-8")
         except BaseException:
@@ -91,10 +101,15 @@ class RunFolder:
         return Stage(f"{self.class_name} {name}", folder, depends, products)
 
     def query_folders(self, scene: Scene) -> dict[str, Path]:
-        """{query id: `output/N/N_<i>`}; i counts over types, then files, both sorted by name."""
+        """{query id: `output/N/N_<i>`}; i counts over types, then files, both sorted by name.
+
+        A photograph alone has `output/N/query/<stem>`.
+        """
         ordered = sorted(scene.queries, key=lambda query: (query.type, query.path.name))
         return {
-            query.id: self.root / f"{self.class_name}_{index}"
+            query.id: self.photographs / query.stem
+            if query.alone
+            else self.root / f"{self.class_name}_{index}"
             for index, query in enumerate(ordered)
         }
 

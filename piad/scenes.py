@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,9 @@ LAYOUTS = ("auto", "MAD", "MIP", "COLMAP")
 # other names under which the three layouts go
 LAYOUT_ALIASES = {name.lower(): name for name in LAYOUTS}
 LAYOUT_ALIASES |= {"lego-3d": "MAD", "blender": "MIP", "mip-real": "COLMAP", "real": "COLMAP"}
+ALONE = "query"  # type of photographs from outside the data set
+RESERVED = ("poses.json", "results.json")  # files beside the photographs' folders
+LEAST_SIDE = 0.5  # of the working size; smaller photographs show other features
 SEE_LAYOUT = "see data/README.md for the layout"
 
 
@@ -80,8 +84,11 @@ class DataConfig:
             )
 
 
-def load_scene(cfg: DataConfig, class_name: str) -> Scene:
-    """Read a class; images are decoded when asked for, their headers are checked here."""
+def load_scene(cfg: DataConfig, class_name: str, photographs: Sequence[Path] = ()) -> Scene:
+    """Read a class; images are decoded when asked for, their headers are checked here.
+
+    `photographs`, from anywhere, take the place of the class's own queries; they are decoded here.
+    """
     root = class_folder(cfg, class_name)
     layout = LAYOUT_ALIASES.get(cfg.dataset_type.lower(), cfg.dataset_type)
     if layout == "auto":
@@ -92,7 +99,12 @@ def load_scene(cfg: DataConfig, class_name: str) -> Scene:
         gallery, originals, points = _colmap_gallery(root, cfg, cache)
     else:
         gallery, originals = _transforms_gallery(root, cfg, cache)
-    queries = _queries(root, cfg, cache, [size for size, _ in Counter(originals).most_common()])
+    common = [size for size, _ in Counter(originals).most_common()]
+    if photographs:
+        queries = _photographs(root, photographs, cfg, cache, common)
+        _check_work_size(queries, gallery[0].camera.intrinsics)
+    else:
+        queries = _queries(root, cfg, cache, common)
     has_masks = (root / "ground_truth").is_dir()
     return Scene(class_name, layout, gallery, queries, points, root, has_masks)
 
@@ -253,16 +265,63 @@ def _queries(
                 raise UserError(
                     f"{path} has the same name as {queries[-1].path.name}; rename one of them"
                 )
-            size, apply_exif = _orientation(
-                path, (gallery[0].width, gallery[0].height), exif_first=True
-            )
-            intrinsics = _query_intrinsics(root, path, size, cfg, own.get(f"test/{key}"), gallery)
+            size, work, apply_exif = _pinhole(root, path, cfg, own.get(f"test/{key}"), gallery)
             label = int(not is_normal(folder.name))
             mask = _mask_path(root, folder.name, path, size) if label else None
-            work = intrinsics.resized(*work_size(size, cfg.resolution))
             how = (cfg.white_background, apply_exif, cache)
             queries.append(Query(key, folder.name, path.stem, path, label, mask, work, *how))
     return queries
+
+
+def _photographs(
+    root: Path, paths: Sequence[Path], cfg: DataConfig, cache: ImageCache, gallery: list[Intrinsics]
+) -> list[Query]:
+    """Queries without type, label or mask; each is decoded once, so that faults show at once."""
+    queries: list[Query] = []
+    for path, name in zip(paths, _distinct_names(paths), strict=True):
+        if not path.is_file():
+            what = "is a folder, not a photograph" if path.is_dir() else "is not there"
+            raise UserError(f"{path} {what}; name photographs after --query")
+        _, work, apply_exif = _pinhole(root, path, cfg, None, gallery)
+        how = (cfg.white_background, apply_exif, cache)
+        queries.append(Query(f"{ALONE}/{name}", ALONE, name, path, None, None, work, *how))
+        queries[-1].image()
+    return queries
+
+
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """The stems, numbered where one comes again (also where only upper and lower case differ)."""
+    names: list[str] = []
+    taken = set(RESERVED)
+    for path in paths:
+        stem = path.stem.strip(". ") or ALONE  # no name that means a folder above
+        count, name = 1, stem
+        while name.casefold() in taken:
+            count += 1
+            name = f"{stem}_{count}"
+        names.append(name)
+        taken.add(name.casefold())
+    return names
+
+
+def _check_work_size(queries: list[Query], gallery: Intrinsics) -> None:
+    """Scores of photographs much smaller than the gallery's don't compare with the threshold."""
+    for query in queries:
+        own, wanted = (max(k.width, k.height) for k in (query.intrinsics, gallery))
+        if own < LEAST_SIDE * wanted:
+            raise UserError(
+                f"{query.path} must have at least {LEAST_SIDE:.0%} of the working size, "
+                f"{wanted} px, got {own} px; take a larger photograph or a smaller resolution"
+            )
+
+
+def _pinhole(
+    root: Path, path: Path, cfg: DataConfig, frame: Frame | None, gallery: list[Intrinsics]
+) -> tuple[tuple[int, int], Intrinsics, bool]:
+    """A query's own (width, height), its pinhole at work resolution, whether EXIF turns it."""
+    size, apply_exif = _orientation(path, (gallery[0].width, gallery[0].height), exif_first=True)
+    intrinsics = _query_intrinsics(root, path, size, cfg, frame, gallery)
+    return size, intrinsics.resized(*work_size(size, cfg.resolution)), apply_exif
 
 
 def _query_frames(root: Path) -> dict[str, Frame]:

@@ -32,18 +32,27 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """A photograph to judge: `id` is `type/stem`, `label` 0 for flawless and 1 for anomalous."""
+    """A photograph to judge: `id` is `type/stem`, `label` 0 for flawless and 1 for anomalous.
+
+    A photograph alone, from outside the data set, has the type `query`, a `stem` that no other of
+    its scene has, and no label (None).
+    """
 
     id: str
     type: str
     stem: str
     path: Path
-    label: int
+    label: int | None
     mask_path: Path | None  # None: flawless, or the class has no masks
     intrinsics: Intrinsics  # at work resolution
     white_background: bool = False
     apply_exif: bool = True
     cache: ImageCache | None = field(default=None, repr=False)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it comes from outside the data set."""
+        return self.label is None
 
     def image(self) -> Tensor:
         """The photograph at work resolution, [3, H, W], float32, sRGB in 0..1."""

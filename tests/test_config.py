@@ -242,3 +242,18 @@ def test_settings_can_be_made_without_any_file():
     cfg = PoseConfig(class_name="Can")
     assert cfg.values().keys() == Config.from_command_line([]).values().keys()
     assert {f.name for f in dataclasses.fields(RunConfig)} <= cfg.values().keys()
+
+
+def test_photographs_are_judged_with_the_settings_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "output/Can/config.txt", "resolution = 111", "detect_sigma = 2")
+    path = write(tmp_path / "Can.txt", "class_name = Can", "resolution = 222", "detect_sigma = 3")
+    argv = ["--config", str(path)]
+    assert PoseConfig.from_command_line(argv).data.resolution == 222
+    cfg = PoseConfig.from_command_line([*argv, "--query", "a.jpg", "b.jpg", "--query", "c.jpg"])
+    assert cfg.query == (Path("a.jpg"), Path("b.jpg"), Path("c.jpg"))
+    assert (cfg.data.resolution, cfg.detect.detect_sigma) == (111, 3)
+    assert "jpg" not in cfg.to_text()
+    asked = PoseConfig.from_command_line([*argv, "--resolution", "50", "--query", "a.jpg"])
+    assert asked.data.resolution == 50
+    assert "--query" in error_of("--class_name", "Can", "--query", kind=PoseConfig)

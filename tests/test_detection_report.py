@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,9 @@ from PIL import Image
 from piad.comparison import Comparison
 from piad.evaluation import evaluate, query_lights, verdict
 from piad.figures import contact_sheet, contours, heat_overlay, roc_plot
-from piad.report import caption, table, write_report
+from piad.judge import write_pictures
+from piad.report import caption, shortened, table, write_csv, write_report
+from piad.threshold import Threshold
 from tests.detection_scene import SIDE, write_query
 
 HEADER = {"class_name": "Disc", "preset": "default", "weights": {"features": "seeded"}}
@@ -82,6 +85,37 @@ def test_verdicts_and_flagged_shares_follow_the_threshold(four):
     assert [q["verdict"] for q in summary["queries"]] == ["good", "defect", "defect", "defect"]
     assert summary["by_type"]["good_C"]["flagged"] == 1.0
     assert summary["by_type"]["good_B"]["flagged"] == 0.0
+
+
+def test_the_label_free_threshold_counts_false_alarms_and_finds(four, tmp_path):
+    threshold = Threshold(0.27, 0.05, 24)
+    lost = [comparison(tmp_path, name, None, "B") for name in ("good_B/001", "stain/001")]
+    summary = evaluate([*four, *lost], label_free=threshold).summary
+    found = summary["label_free"]
+    # By hand: good_C at 0.3 and the lost good_B are false alarms; of the defects burr (0.25) and
+    # the lost stain are missed.
+    counts = ("num_false_alarms", "num_flawless", "num_detected", "num_defective")
+    assert [found[key] for key in counts] == [2, 3, 1, 3]
+    assert found["false_alarm_rate"] == pytest.approx(2 / 3)
+    assert [found["by_light"]["C"][key] for key in counts] == [1, 1, 0, 1]
+    assert [found["by_type"]["stain"][key] for key in counts] == [0, 0, 1, 2]
+    assert found["by_type"]["stain"]["false_alarm_rate"] is None
+    verdicts = ["good", "defect", "defect", "good", "not found", "not found"]
+    assert [q["label_free_verdict"] for q in summary["queries"]] == verdicts
+    text = table({**HEADER, **summary})
+    assert "threshold 0.27 without labels (5 % false alarms allowed on 24 gallery" in text
+    rows = {line[:18].strip(): line[18:].split() for line in text.splitlines()}
+    assert rows["light C"][:4] == ["1", "of", "1", "100.0%"]
+    assert rows["burr"] == ["-", "0", "of", "1", "0.0%"]
+    write_csv(tmp_path / "results.csv", summary)
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [row["label_free_verdict"] for row in rows] == verdicts
+
+
+def test_without_a_label_free_threshold_nothing_is_said_of_it(four):
+    summary = evaluate(four).summary
+    assert summary["label_free"] is None and summary["queries"][0]["label_free_verdict"] is None
+    assert "without labels" not in table({**HEADER, **summary})
 
 
 def test_a_query_without_a_pose_never_helps(four, tmp_path):
@@ -170,6 +204,23 @@ def test_the_six_panels_show_what_they_should(four, tmp_path):
     assert red > blue + 50
     red_inside = figure[top + panel + 26 :, 10 + 2 * 330 : 10 + 3 * 330].reshape(-1, 3)
     assert (np.abs(red_inside.astype(int) - [230, 30, 40]).max(1) < 10).any()
+
+
+def test_a_photograph_alone_has_four_panels_and_no_truth(four, tmp_path):
+    alone = replace(four[2], query=replace(four[2].query, label=None))
+    write_pictures(tmp_path / "out", alone, 0.5, 1.0)
+    figure = np.asarray(Image.open(tmp_path / "out" / "figure.png"))
+    assert figure.shape == (2 * (320 + 26) + 30, 10 + 2 * 330 + 26, 3)
+    assert figure[26 + 32, 10 + 32].tolist() == [102] * 3  # photograph
+    assert figure[26 + 32, 340 + 32].tolist() == [90] * 3  # rendering
+    red = figure[2 * 26 + 320 :, 340:660].reshape(-1, 3).astype(int)
+    assert (np.abs(red - [230, 30, 40]).max(1) < 10).any()
+    assert Image.open(tmp_path / "out" / "heat.png").size == (SIDE, SIDE)
+    text = caption(alone, 0.5)
+    assert text.startswith("000.png") and "flawless" not in text and "defective" not in text
+    assert verdict(alone, 0.5) == "defect" and verdict(alone, 2.0) == "ok"
+    assert len(shortened("x" * 80 + "_0123.jpg")) == 36 and shortened("a.jpg") == "a.jpg"
+    assert shortened("x" * 80 + "_0123.jpg").endswith("_0123.jpg")
 
 
 def test_contours_show_truth_and_find_in_their_colours():

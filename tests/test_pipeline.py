@@ -1,6 +1,8 @@
 """Both scripts on a class that no code knows: a folder and a config of three lines."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_image, write_json
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error
+from piad.judge import photograph_table
 from piad.locate import contenders
 from retrieval import Hypothesis, StartPose
 from tests.gaussian_scene import look_at
@@ -22,7 +25,9 @@ SIDE = 64
 FAST = "--resolution 64 --iterations 160 --initial_points 500 --max_gaussians 700 --densify_until 0"
 FAST += " --sh_degree 0 --coarse_factor 1 --match_views 0 --start_virtual_views 12"
 FAST += " --start_rotations 1 --start_candidates 3 --start_aligned 2 --start_align_steps 12"
-FAST += " --iter_num 60 --refine_coarse_steps 20 --device cpu"
+FAST += " --iter_num 60 --refine_coarse_steps 20 --device cpu --false_alarm_rate 0.5"
+
+ARGUMENTS = ["--config", "Widget.txt", *FAST.split()]
 
 
 def positions(num, seed):
@@ -72,7 +77,7 @@ def widget(tmp_path_factory):
     config.write_text("class_name = Widget\ndata_dir = data/MIP\ndataset_type = MIP\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        pose_estimation.main(["--config", "Widget.txt", *FAST.split()])
+        pose_estimation.main(ARGUMENTS)
         AUROC_TEST.main(["--obj", "Widget"])
     return folder, truth
 
@@ -113,7 +118,7 @@ def test_a_second_run_trains_nothing_and_repeats_no_query(widget, monkeypatch, c
     with forbidden.context() as patch:
         patch.setattr("piad.models.fit", never)
         patch.setattr("piad.locate.PoseInitialiser", never)
-        pose_estimation.main(["--config", "Widget.txt", *FAST.split()])
+        pose_estimation.main(ARGUMENTS)
     assert (folder / "output/Widget/poses.json").read_text() == before
     assert "have their pose already" in capsys.readouterr().out
 
@@ -130,7 +135,7 @@ def test_a_query_that_is_taken_away_and_put_back_is_done_alone(widget, monkeypat
 
     refine = locate.refine_pose
     monkeypatch.setattr(locate, "refine_pose", lambda *a: seen.append(1) or refine(*a))
-    pose_estimation.main(["--config", "Widget.txt", *FAST.split()])
+    pose_estimation.main(ARGUMENTS)
     assert len(seen) == 1
     assert len(json.loads(path.read_text())["queries"]) == 3
 
@@ -159,6 +164,12 @@ def test_the_original_preset_runs_both_scripts(widget, monkeypatch, tmp_path):
     AUROC_TEST.main(["--obj", "Widget", *where.split()])
     results = json.loads((tmp_path / "a/Widget/results.json").read_text())
     assert results["preset"] == "original" and len(results["queries"]) == 3
+    photo = folder / "data/MIP/Widget/test/stain/000.png"
+    alone = [*fast, *where.split(), *few.split(), "--query", str(photo)]
+    pose_estimation.main(["--config", "Widget.txt", *alone])
+    (record,) = json.loads((tmp_path / "o/Widget/query/results.json").read_text())["photographs"]
+    assert record["verdict"] in ("ok", "defect")
+    assert record["score"] == next(q for q in results["queries"] if q["id"] == "stain/000")["score"]
 
 
 def test_scoring_before_posing_names_the_next_step(widget, monkeypatch, tmp_path):
@@ -173,3 +184,91 @@ def test_the_start_pose_leads_the_hypotheses_and_comes_once():
     hypotheses = [Hypothesis(eye * k, 0.6, 10, 0, "matches") for k in (1.0, 2.0, 3.0)]
     start = StartPose(eye * 2.0, 10, 0.6, "ok", hypotheses)
     assert [pose[0, 0].item() for pose in contenders(start)] == [2.0, 1.0, 3.0]
+
+
+def digests(*folders):
+    """{file: its bytes} of everything below the folders."""
+    return {
+        path: path.read_bytes()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def judged(widget, tmp_path_factory):
+    """A stained and a flawless query as photographs from elsewhere, judged; {folder: record}."""
+    folder, _ = widget
+    outside = tmp_path_factory.mktemp("outside")
+    photographs = [outside / "a" / "000.png", outside / "b" / "000.png"]
+    for path, name in zip(photographs, ("stain/000", "good_A/000"), strict=True):
+        path.parent.mkdir()
+        shutil.copy(folder / f"data/MIP/Widget/test/{name}.png", path)
+    kept = [folder / "AD_result", folder / "data", folder / "ckpts", folder / "Rckpts"]
+    files = [folder / "output/Widget" / name for name in ("poses.json", "config.txt")]
+    before = digests(*kept), [path.read_bytes() for path in files]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("piad.models.fit", None)  # the models are there
+        # the run's settings hold: the tiny models need not be asked for again
+        pose_estimation.main(["--config", "Widget.txt", "--query", *map(str, photographs)])
+    assert before == (digests(*kept), [path.read_bytes() for path in files])
+    results = json.loads((folder / "output/Widget/query/results.json").read_text())
+    return folder, results
+
+
+def test_photographs_alone_get_the_pose_and_score_that_the_same_query_has(judged):
+    folder, results = judged
+    poses = json.loads((folder / "output/Widget/poses.json").read_text())["queries"]
+    scored = json.loads((folder / "AD_result/Widget/results.json").read_text())
+    poses, scores = ({r["id"]: r for r in records} for records in (poses, scored["queries"]))
+    stain, good = results["photographs"]
+    for record, name, stem in ((stain, "stain/000", "000"), (good, "good_A/000", "000_2")):
+        own = folder / "output/Widget/query" / stem
+        assert Path(record["folder"]) == own.relative_to(folder)
+        pose = json.loads((own / "pose.json").read_text())
+        assert (
+            pose["camera_to_world"] == poses[name]["camera_to_world"] == record["camera_to_world"]
+        )
+        assert set(pose) == set(poses[name]) and pose["status"] == record["status"] == "ok"
+        assert record["score"] == scores[name]["score"]
+        made = {path.name for path in own.iterdir()}
+        assert made >= {"pose.json", "ref.png", "heat.png", "figure.png"}
+    assert results["threshold"] == scored["label_free"]["threshold"]
+    assert (stain["verdict"], good["verdict"]) == ("defect", "ok")
+    assert scores["stain/000"]["label_free_verdict"] == "defect"
+    assert set(results["weights"]) >= {"features", "reflectance", "start_features"}
+
+
+def test_the_table_of_photographs_says_status_score_threshold_and_verdict(judged):
+    _, results = judged
+    lines = photograph_table(results).splitlines()
+    assert lines[0].split() == ["photograph", "status", "score", "threshold", "verdict"]
+    assert lines[2].split()[-1] == "defect" and lines[3].split()[-1] == "ok"
+    assert "simulated light" in lines[4]
+    assert f"{results['photographs'][0]['score']:.4g}" in lines[2]
+
+
+def test_another_call_takes_its_own_photographs_and_refuses_what_does_not_fit(
+    judged, monkeypatch, tmp_path
+):
+    folder, _ = judged
+    monkeypatch.chdir(folder)
+    query, grey = folder / "output/Widget/query", tmp_path / "grey.png"
+    write_image(grey, torch.full((3, SIDE, SIDE), 0.5))
+    pose_estimation.main([*ARGUMENTS, "--query", str(grey)])
+    (record,) = json.loads((query / "results.json").read_text())["photographs"]
+    assert (record["verdict"], record["score"]) == ("not found", None) and record["message"]
+    assert json.loads((query / "grey/pose.json").read_text())["status"] == "not_found"
+    assert {p.name for p in (query / "grey").iterdir()} == {"pose.json", "heat.png", "figure.png"}
+    before = digests(query)
+    with pytest.raises(UserError, match="move the photograph out"):
+        pose_estimation.main([*ARGUMENTS, "--query", str(query / "grey/heat.png")])
+    monkeypatch.setattr("pose_estimation.RunFolder", None)  # nothing is begun
+    for wrong in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(UserError, match="name photographs after --query"):
+            pose_estimation.main([*ARGUMENTS, "--query", str(grey), str(wrong)])
+    assert digests(query) == before
+    with pytest.raises(UserError, match="unknown option --query"):
+        AUROC_TEST.main(["--obj", "Widget", "--query", str(grey)])

@@ -1,0 +1,85 @@
+"""What judges photographs of an object, put together: comparer, normality, threshold."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from piad.cli import progress
+from piad.comparison import Comparer
+from piad.features import load_features
+from piad.models import ModelPair, models_fingerprint
+from piad.normality import kept_normality
+from piad.threshold import Threshold, flawless_scores, kept_threshold
+
+if TYPE_CHECKING:
+    from piad.config import Config
+    from piad.reflectance import ReflectanceNet
+    from piad.run_folder import RunFolder
+    from piad.scenes import Scene
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """comparer: of queries with their renderings; threshold: without labels, None where none is
+    asked for; weights: which networks are at work, {part: name}."""
+
+    comparer: Comparer
+    threshold: Threshold | None
+    weights: dict[str, str]
+
+
+def load_detector(
+    scene: Scene,
+    reflectance_scene: Scene,
+    net: ReflectanceNet,
+    models: ModelPair,
+    cfg: Config,
+    run: RunFolder,
+    maps: Path,
+) -> Detector:
+    """Learn from the gallery what is normal and which scores are, or take what the run has kept.
+
+    Args:
+        net: made the reflectance images.
+        maps: folder in which the comparer keeps its maps.
+    """
+    features = load_features(cfg.detect, models.background.device)
+    models_id = models_fingerprint(run)
+    pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
+    sums = kept_normality(
+        run.cache / "normality.safetensors",
+        models,
+        models_id,
+        pairs,
+        features,
+        cfg.detect,
+        lambda items: progress(items, "normality"),
+    )
+    normality = None if sums is None else sums.normality()
+    depends = {
+        "models": models_id,
+        "features": features.name,
+        "reflectance": net.fingerprint,
+        "detect": asdict(cfg.detect),
+        "normality": None if normality is None else normality.fingerprint,
+        "seed": cfg.seed,
+    }
+
+    def score() -> list[float]:
+        return flawless_scores(
+            models,
+            pairs,
+            sums,
+            net,
+            features,
+            cfg.detect,
+            cfg.threshold.false_alarm_samples,
+            cfg.seed,
+            lambda items: progress(items, "threshold"),
+        )
+
+    threshold = kept_threshold(run.cache / "flawless_scores.json", cfg.threshold, depends, score)
+    comparer = Comparer(models, models_id, features, cfg.detect, maps, normality)
+    return Detector(comparer, threshold, {"features": features.name, "reflectance": net.name})

@@ -1,0 +1,176 @@
+"""A threshold without labels: what flawless photographs score under lights that were made up.
+
+Ours, not the paper's. Gallery photographs are lit by another lamp (`simulated_light`), moved by
+about what the refinement leaves, and scored as queries are, with what is normal learned from the
+other views. The threshold is a conformal quantile of their scores: a flawless photograph like them
+exceeds it with at most the chosen rate. Real lights that differ more than those made up, and models
+that have seen their gallery, raise the rate; docs/method_detection.md has the figures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gaussian_renderer.camera import Camera
+from gaussian_renderer.errors import UserError
+from gaussian_renderer.files import write_json
+from gaussian_renderer.se3 import se3_exp
+from piad.anomaly import DetectConfig, Features, image_score
+from piad.normality import GallerySums, evenly, group_of, teaching_views
+from piad.scoring import anomaly_at
+from piad.simulated_light import under_another_lamp
+
+if TYPE_CHECKING:
+    from piad.models import ModelPair
+    from piad.views import View
+
+VERSION = 1  # raise when the same inputs give other scores
+# Standard deviations per axis: medians of angle and shift are what the refinement leaves.
+JITTER_DEG = 0.1  # of the turn about the object's centre
+JITTER_SHARE = 5e-4  # of the object's distance, shift of the object
+
+
+@dataclass
+class ThresholdConfig:
+    """How often a flawless photograph may be called defective."""
+
+    false_alarm_rate: float = field(
+        default=0.05,
+        metadata={"help": "share of flawless photographs that may be called defective"},
+    )
+    false_alarm_samples: int = field(
+        default=39,
+        metadata={
+            "help": "gallery photographs under simulated light that set the threshold; 0: none"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_alarm_rate < 1:
+            raise UserError(
+                f"false_alarm_rate must lie between 0 and 1, got {self.false_alarm_rate:g}; "
+                "correct the config"
+            )
+        least = least_samples(self.false_alarm_rate)
+        if self.false_alarm_samples != 0 and self.false_alarm_samples < least:
+            raise UserError(
+                f"false_alarm_samples must be 0 or at least {least} for a false_alarm_rate of "
+                f"{self.false_alarm_rate:g}, got {self.false_alarm_samples}; raise one of them"
+            )
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Scores from `value` on are called defective; `rate` and `samples` say where it comes from."""
+
+    value: float
+    rate: float
+    samples: int
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, in words."""
+        allowed = f"{100 * self.rate:.3g} % false alarms allowed"
+        return f"{allowed} on {self.samples} gallery photographs under simulated light"
+
+
+def least_samples(rate: float) -> int:
+    """Fewest samples whose conformal quantile is finite: (n + 1) (1 - rate) <= n."""
+    return math.ceil(1 / rate - 1 - 1e-9)
+
+
+def conformal_quantile(scores: list[float], rate: float) -> float:
+    """The ceil((n + 1) (1 - rate))-th smallest of n scores.
+
+    A further score, exchangeable with them, exceeds it with a probability of at most `rate`
+    (Vovk, Gammerman, Shafer, Algorithmic learning in a random world, 2005).
+    """
+    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    return sorted(scores)[rank - 1]
+
+
+def flawless_scores(
+    models: ModelPair,
+    pairs: list[tuple[View, View]],
+    sums: GallerySums | None,
+    reflectance_net: Callable[[Tensor], Tensor],
+    features: Features,
+    cfg: DetectConfig,
+    count: int,
+    seed: int,
+    progress: Callable[[list], Iterable] = iter,
+) -> list[float]:
+    """Scores of `count` gallery photographs under simulated light, as queries would get them.
+
+    Args:
+        pairs: gallery views and their reflectance views; short galleries are gone through again.
+        sums: distances of the teaching views; a photograph's own group is left out. None: none.
+        reflectance_net: images [B, 3, H, W] to their reflectance.
+    """
+    taught = list(enumerate(pairs if sums is None else teaching_views(pairs, cfg)))
+    rounds, rest = divmod(count, len(taught))
+    device, scores = models.background.device, []
+    for number, (index, (view, _)) in enumerate(progress(taught * rounds + evenly(taught, rest))):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        photo = under_another_lamp(view.image().to(device), models, view.camera, generator)
+        photo = photo.mul(255).round().div(255)  # as a file would hold it
+        reflectance = reflectance_net(photo[None])[0].clamp(0, 1).mul(255).round().div(255)
+        normality = None if sums is None else sums.normality(without=group_of(index))
+        camera = jittered(view.camera, models.centre, generator)
+        images = photo, reflectance
+        scores.append(
+            image_score(anomaly_at(models, camera, *images, features, cfg, normality)[0], cfg)
+        )
+    return scores
+
+
+def jittered(camera: Camera, centre: Tensor, generator: torch.Generator) -> Camera:
+    """The camera turned about the object's centre [3] and shifted, as a refinement leaves it."""
+    world_to_camera = camera.world_to_camera
+    there = world_to_camera[:3, :3] @ centre.double().cpu() + world_to_camera[:3, 3]
+    shift = JITTER_SHARE * there.norm() * torch.randn(3, generator=generator, dtype=torch.float64)
+    turn = math.radians(JITTER_DEG) * torch.randn(3, generator=generator, dtype=torch.float64)
+    to_centre = torch.eye(4, dtype=torch.float64)
+    to_centre[:3, 3] = there
+    back = to_centre.clone()
+    back[:3, 3] = -there
+    return camera.with_pose(to_centre @ se3_exp(torch.cat([shift, turn])) @ back @ world_to_camera)
+
+
+def kept_threshold(
+    path: Path,
+    cfg: ThresholdConfig,
+    depends: dict,
+    score: Callable[[], list[float]],
+) -> Threshold | None:
+    """The threshold from the scores that `score` finds, kept in `path` until `depends` changes.
+
+    None where `false_alarm_samples` is 0. The rate comes after the scores: changing it costs
+    nothing. `depends`: JSON scalars of what the scores depend on.
+    """
+    if cfg.false_alarm_samples == 0:
+        return None
+    key = json.dumps([VERSION, cfg.false_alarm_samples, depends], sort_keys=True)
+    scores = _load(path, key)
+    if scores is None:
+        scores = score()
+        write_json(path, {"key": key, "scores": scores})
+    rate = cfg.false_alarm_rate
+    return Threshold(conformal_quantile(scores, rate), rate, len(scores))
+
+
+def _load(path: Path, key: str) -> list[float] | None:
+    """The scores an earlier run kept in `path`, if they were made from the same inputs."""
+    try:
+        content = json.loads(path.read_text())
+        return content["scores"] if content["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not made yet, or not by us: they are made anew
