@@ -18,7 +18,7 @@ from torch import Tensor
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.se3 import se3_exp
 from piad.models import ModelPair, PairRendering
-from retrieval.compare import described, likeness, similarity
+from retrieval.compare import climb, described, likeness, similarity
 
 # The original's choices (paper, implementation details), used by --preset original.
 ORIGINAL = {
@@ -44,7 +44,6 @@ REPEAT_GAIN = 1e-3  # share by which a repetition must lower the loss to be foll
 RIVAL_LOSS = 0.97  # a rival wins against the first hypothesis with a loss below this share of its
 POLISH_RATES = (0.015, 0.004)  # rad, and shares of the distance: first steps at half and full size
 POLISH_END = 0.1  # share of the rate that is left at the end
-POLISH_BETAS = (0.8, 0.95)  # of Adam: the way is short
 POLISH_STRIDE_PX = 5  # between the windows that are correlated
 ROBUST_SCALE = 0.1  # residual (image units) at which a pixel's weight in the light fit halves
 
@@ -359,9 +358,7 @@ def _refine_each(target, hypotheses, models, cfg: RefineConfig) -> RefinedPose:
             break
         best = replace(again, trace=best.trace + again.trace)
     pose, way = polish_pose(target, best.world_to_camera, models, cfg)
-    with torch.no_grad():
-        seen = models.render(pose.to(target.image), target.intrinsics)
-        loss = pose_loss(seen, target, models, cfg).item()
+    loss, _ = closeness(target, pose, models, cfg)
     return replace(
         best,
         world_to_camera=pose,
@@ -387,30 +384,47 @@ def polish_pose(
     """
     pose, way = world_to_camera.to(target.image.device, torch.float64), []
     for level, rate in zip((target.halved(), target), POLISH_RATES, strict=True):
-        shape = level.silhouette
-        wanted = described(level.image[None], None if shape is None else shape[None])
-        steps = _Steps(pose, models, "object")
-        twist = torch.zeros(6, dtype=pose.dtype, device=pose.device, requires_grad=True)
-        optimiser = torch.optim.Adam([twist], lr=rate, betas=POLISH_BETAS)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimiser, max(1, cfg.polish_steps), eta_min=POLISH_END * rate
-        )
-        highest = -math.inf
-        for step in range(cfg.polish_steps + 1):
-            viewmat = steps.pose(twist)
-            seen = models.render(viewmat.to(level.image), level.intrinsics)
-            alpha = None if shape is None else seen.alpha[None, :1]
-            shown = described(seen.over(models.background)[None], alpha)
-            value = similarity(wanted, shown, POLISH_STRIDE_PX).sum()
-            way.append(viewmat.detach())
-            if value.item() > highest:
-                highest, pose = value.item(), viewmat.detach()
-            if step < cfg.polish_steps:
-                optimiser.zero_grad(set_to_none=True)
-                (-value).backward()
-                optimiser.step()
-                schedule.step()
+        pose, passed = _polish_at(level, pose, models, cfg.polish_steps, rate)
+        way += passed
     return pose.cpu(), way
+
+
+def _polish_at(level: Target, start: Tensor, models: ModelPair, num_steps: int, rate: float):
+    """One resolution of `polish_pose`."""
+    wanted, steps = _wanted(level), _Steps(start, models, "object")
+
+    def move(twist: Tensor) -> Tensor:
+        return steps.pose(twist[0])[None]
+
+    def look(poses: Tensor) -> Tensor:
+        seen = models.render(poses[0].to(level.image), level.intrinsics)
+        return _alike(seen, level, models, wanted)
+
+    poses, _, way = climb(start[None], move, look, num_steps, rate, POLISH_END * rate)
+    return poses[0], [moved[0] for moved in way]
+
+
+def _wanted(target: Target) -> Tensor:
+    """What a rendering of the query is correlated with, [1, C, H, W]."""
+    shape = target.silhouette
+    return described(target.image[None], None if shape is None else shape[None])
+
+
+def _alike(rendering: PairRendering, target: Target, models: ModelPair, wanted: Tensor) -> Tensor:
+    """Windowed correlation of query and rendering at the query's resolution, [1]."""
+    alpha = None if target.silhouette is None else rendering.alpha[None, :1]
+    shown = described(rendering.over(models.background)[None], alpha)
+    return similarity(wanted, shown, POLISH_STRIDE_PX)
+
+
+@torch.no_grad()
+def closeness(
+    target: Target, world_to_camera: Tensor, models: ModelPair, cfg: RefineConfig
+) -> tuple[float, float]:
+    """Loss of a pose, and the windowed correlation that polishing climbs (-1..1); one rendering."""
+    seen = models.render(world_to_camera.to(target.image), target.intrinsics)
+    loss = pose_loss(seen, target, models, cfg).item()
+    return loss, _alike(seen, target, models, _wanted(target)).item()
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ a window changes nothing. It is taken on luma and two opponent colours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +25,7 @@ FLAT_VARIANCE = 0.02**2  # windows that vary less than this count less
 OPPONENT = [[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]]
 ROTATION_STEP_RAD = 0.02  # of Adam, early; both fall to a fifth by cosine
 SHIFT_STEP = 0.02  # of the distance to the object
+CLIMB_BETAS = (0.8, 0.95)  # of Adam: the way is short
 
 
 def opponent(images: Tensor) -> Tensor:
@@ -140,7 +143,7 @@ def align_poses(
 
 
 def _ascend(query, gaussians, camera, poses, steps, distance):
-    """One stage of `align_poses`: Adam on a twist per pose."""
+    """One stage of `align_poses`."""
     images, silhouette = _split(query, gaussians.num_channels)
     known = silhouette is not None
     target = described(images[None], silhouette[None] if known else None)
@@ -149,24 +152,53 @@ def _ascend(query, gaussians, camera, poses, steps, distance):
     pivot = torch.eye(4, dtype=torch.float64)
     pivot[2, 3] = distance
     back = torch.linalg.inv(pivot)
-    twist = torch.zeros(len(poses), 6, dtype=torch.float64, requires_grad=True)
     units = torch.tensor([SHIFT_STEP * distance] * 3 + [ROTATION_STEP_RAD] * 3).double()
-    optimiser = torch.optim.Adam([twist], lr=1.0, betas=(0.8, 0.95))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps), eta_min=0.1)
-    best = torch.full((len(poses),), -2.0)
-    best_poses = poses.clone()
-    for step in range(steps + 1):
-        moved = pivot @ se3_exp(twist * units) @ back @ poses
+
+    def move(twist: Tensor) -> Tensor:
+        return pivot @ se3_exp(twist * units) @ back @ poses
+
+    def look(moved: Tensor) -> Tensor:
         drawn = render(gaussians, camera, viewmat=moved.to(query))
-        value = similarity(target, described(drawn.image, drawn.alpha if known else None))
+        return similarity(target, described(drawn.image, drawn.alpha if known else None))
+
+    best_poses, best, _ = climb(poses, move, look, steps, 1.0, 0.1)
+    return best_poses, best
+
+
+def climb(
+    poses: Tensor,
+    move: Callable[[Tensor], Tensor],
+    look: Callable[[Tensor], Tensor],
+    steps: int,
+    rate: float,
+    end: float,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Move each pose uphill in similarity: Adam on a twist per pose, its rate falling by cosine.
+
+    Args:
+        poses: where the climb starts, world_to_camera [B, 4, 4], float64.
+        move: twists [B, 6] -> poses [B, 4, 4]; zeros leave `poses`.
+        look: poses -> similarity of their renderings with the query, [B].
+        steps: one more pose than this is looked at.
+        rate, end: learning rates of the first and the last step.
+    Returns:
+        the best poses seen [B, 4, 4], their similarities [B] on the CPU, and all poses on the way.
+    """
+    twist = poses.new_zeros(len(poses), 6, requires_grad=True)
+    optimiser = torch.optim.Adam([twist], lr=rate, betas=CLIMB_BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps), eta_min=end)
+    best, best_poses, way = torch.full((len(poses),), -2.0), poses.clone(), []
+    for step in range(steps + 1):
+        moved = move(twist)
+        value = look(moved)
+        way.append(moved.detach())
         seen = value.detach().cpu()
         better = seen > best
         best = torch.where(better, seen, best)
-        best_poses[better] = moved.detach()[better]
-        if step == steps:
-            break
-        optimiser.zero_grad()
-        (-value.sum()).backward()
-        optimiser.step()
-        schedule.step()
-    return best_poses, best
+        best_poses[better.to(poses.device)] = way[-1][better.to(poses.device)]
+        if step < steps:
+            optimiser.zero_grad()
+            (-value.sum()).backward()
+            optimiser.step()
+            schedule.step()
+    return best_poses, best, way
