@@ -20,6 +20,7 @@ from gaussian_renderer.se3 import se3_exp
 COMPARE_PX = 100  # longer side of the images that `likeness` compares
 WINDOW_PX = 9  # of an image with a longer side of about 100 px
 WINDOW_STEP_PX = 3  # windows overlap by two thirds: as good as every pixel, at a ninth of the work
+LEAST_INSIDE = 0.3  # share of a window's pixels that must be inside for it to count
 SILHOUETTE_CHANNELS = 3  # the silhouette counts as much as one RGB image
 FLAT_VARIANCE = 0.02**2  # windows that vary less than this count less
 OPPONENT = [[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]]
@@ -35,15 +36,23 @@ def opponent(images: Tensor) -> Tensor:
     return turned.flatten(1, 2)
 
 
-def similarity(a: Tensor, b: Tensor, stride: int = WINDOW_STEP_PX) -> Tensor:
+def similarity(
+    a: Tensor, b: Tensor, stride: int = WINDOW_STEP_PX, inside: Tensor | None = None
+) -> Tensor:
     """Windowed normalised correlation of images [B, C, H, W]: [B], -1..1, 0 if unrelated.
 
     Windows count by how much either image varies in them, so that a structure that only one of
-    the images shows lowers the value, and flat backdrops say nothing. 1 for equal images.
+    the images shows lowers the value, and flat backdrops say nothing. 1 for equal images. With
+    `inside` [B, 1, H, W], 0 or 1, only pixels where it is 1 are looked at.
     """
 
-    def mean(x: Tensor) -> Tensor:
+    def pooled(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, WINDOW_PX, stride=stride)
+
+    covered = None if inside is None else pooled(inside)
+
+    def mean(x: Tensor) -> Tensor:
+        return pooled(x) if covered is None else pooled(x * inside) / covered.clamp_min(1e-6)
 
     mean_a, mean_b = mean(a), mean(b)
     var_a = (mean(a * a) - mean_a**2).clamp_min(0)
@@ -52,6 +61,9 @@ def similarity(a: Tensor, b: Tensor, stride: int = WINDOW_STEP_PX) -> Tensor:
     correlation = covariance / ((var_a + FLAT_VARIANCE) * (var_b + FLAT_VARIANCE)).sqrt()
     most = torch.maximum(var_a, var_b)
     weight = most / (most + FLAT_VARIANCE)  # the correlation of an image with itself
+    if covered is not None:
+        enough = covered > LEAST_INSIDE
+        correlation, weight = correlation * enough, weight * enough
     return correlation.sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-6)
 
 
