@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from piad.run_folder import RunFolder
     from piad.scenes import Scene
 
+VERSION = 1  # of the figure: raise it when the same images give another
 OWN_VIEWS = 24  # photographs, spread over the gallery, whose agreement is measured
 DOUBT_STEPS = 40  # of polishing before a pose is refused that wasn't polished
 
@@ -97,7 +98,7 @@ def gallery_agreement(
     Measured once per pair of models; kept in the run's cache.
     """
     path = run.cache / "gallery_agreement.json"
-    depends = {"models": models_fingerprint(run), "views": OWN_VIEWS}
+    depends = {"models": models_fingerprint(run), "views": OWN_VIEWS, "version": VERSION}
     depends["gallery"] = [gallery_fingerprint(part) for part in (scene, reflectance_scene)]
     kept = read_json(path)
     if kept.get("depends") == depends:

@@ -144,6 +144,16 @@ def test_noise_and_nothing_are_refused(scene):
         assert verdict.refused and verdict.agreement < 0.8 * verdict.limit
 
 
+def test_nothing_agrees_where_the_model_is_out_of_view(scene):
+    _, models, _ = scene
+    camera = query_camera(0.6)
+    plain = Target.of(torch.full((6, SIZE, SIZE), 0.85), camera.intrinsics)
+    away = camera.world_to_camera.clone()
+    away[2, 3] *= -1  # behind the camera
+    assert closeness(plain, away, models, RefineConfig())[1] == 0
+    assert closeness(plain, camera.world_to_camera, models, RefineConfig())[1] < 0.01
+
+
 def test_a_pose_that_was_not_polished_is_polished_before_it_is_refused(scene):
     _, models, own = scene
     camera = query_camera(0.6)
