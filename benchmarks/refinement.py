@@ -28,7 +28,7 @@ from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.cli import choose_device, run_script
 from piad.config import PoseConfig
 from piad.models import ModelPair, load_models
-from piad.pose import Target, find_silhouette, plain_backdrop, refine_pose
+from piad.pose import Target, refine_pose
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
 from piad.true_poses import true_query_cameras
@@ -118,9 +118,7 @@ def measure(cfg: PoseConfig, options: argparse.Namespace) -> list[dict]:
     for query in chosen:
         mirrored = run.reflection / query.path.relative_to(scene.root).with_suffix(".png")
         image = torch.cat([query.image(), replace(query, path=mirrored).image()]).to(device)
-        backdrop = plain_backdrop(image)
-        shape = None if backdrop is None else find_silhouette(image[:3], backdrop[:3])
-        target = Target(image, backdrop, query.intrinsics, shape)
+        target = Target.of(image, query.intrinsics)
         true_pose = truth[query.id].world_to_camera
         forward = forward_seconds(target, true_pose, models)
         for degrees in options.starts:

@@ -13,22 +13,22 @@ from gaussian_renderer.camera import opencv_to_opengl, rigid_inverse
 from piad.cli import progress
 from piad.fingerprint import gallery_fingerprint, query_fingerprint
 from piad.models import ModelPair, models_fingerprint
-from piad.pose import RefinedPose, Target, find_silhouette, plain_backdrop, refine_pose
+from piad.pose import RefinedPose, Target, refine_pose
 from piad.query_images import write_query_images
+from piad.refusal import Verdict, gallery_agreement, judge
 from retrieval import PoseInitialiser, StartPose
 
 if TYPE_CHECKING:
     from piad.config import Config
     from piad.run_folder import RunFolder
     from piad.scenes import Query, Scene
+    from retrieval import InitialPoseConfig
 
 
 def make_target(query: Query, reflectance_query: Query, device: torch.device) -> Target:
     """A query's colour and reflectance at work resolution; backdrop and silhouette when plain."""
     image = torch.cat([query.image(), reflectance_query.image()]).to(device)
-    backdrop = plain_backdrop(image)
-    silhouette = None if backdrop is None else find_silhouette(image[:3], backdrop[:3])
-    return Target(image, backdrop, query.intrinsics, silhouette)
+    return Target.of(image, query.intrinsics)
 
 
 def locate_queries(
@@ -76,20 +76,29 @@ def locate_queries(
         **run.poses.header.get("weights", {}),
         **initialiser.weights,
     }
+    own = None
+    if cfg.refine.refuse_below > 0:
+        own = gallery_agreement(scene, reflectance_scene, models, cfg.refine, run, device)
     for query in progress(todo, "queries"):
         shutil.rmtree(folders[query.id], ignore_errors=True)  # what another photograph left there
         target = make_target(query, reflectance_of[query.id], device)
         start = initialiser.locate(
             target.image[:3], target.image[3:], query.intrinsics, target.silhouette
         )
-        refined = None
+        refined = verdict = None
         if start.status == "ok":
             refined = refine_pose(target, contenders(start), models, cfg.refine)
-            write_query_images(folders[query.id], target, refined, models)
-        run.poses.add(query.id, pose_record(start, refined), settings_of(query))
-    missed = [query for query in scene.queries if run.poses[query.id]["status"] != "ok"]
-    for query in missed:
-        print(f"not found: {query.id} ({run.poses[query.id]['message']})")
+            verdict = judge(refined, target, models, own, cfg.refine)
+            if not verdict.refused:
+                write_query_images(folders[query.id], target, refined, models)
+        record = pose_record(start, refined, verdict, cfg.initial_pose)
+        run.poses.add(query.id, record, settings_of(query))
+    for query in scene.queries:
+        record = run.poses[query.id]
+        if record["status"] != "ok":
+            print(f"not found: {query.id} ({record['message']})")
+        elif record["ambiguous"]:
+            print(f"ambiguous: {query.id} ({record['message']})")
 
 
 def contenders(start: StartPose) -> list[Tensor]:
@@ -102,8 +111,17 @@ def contenders(start: StartPose) -> list[Tensor]:
     return [start.world_to_camera, *others]
 
 
-def pose_record(start: StartPose, refined: RefinedPose | None) -> dict:
-    """A query's entry in poses.json; poses are camera_to_world in OpenGL axes."""
+def pose_record(
+    start: StartPose,
+    refined: RefinedPose | None,
+    verdict: Verdict | None,
+    cfg: InitialPoseConfig,
+) -> dict:
+    """A query's entry in poses.json; poses are camera_to_world in OpenGL axes.
+
+    `refused` names the figure that spoke against the pose, its value and its limit. Without
+    refined hypotheses to compare, a tie of the start poses makes a query ambiguous.
+    """
 
     def opengl(world_to_camera: Tensor | None) -> Tensor | None:
         if world_to_camera is None:
@@ -117,14 +135,35 @@ def pose_record(start: StartPose, refined: RefinedPose | None) -> dict:
         "num_inliers": start.num_inliers,
         "confidence": start.confidence,
         "margin": start.margin,
+        "ambiguous": False,
+        "refused": None,
         "message": start.message,
     }
-    if refined is not None:
-        record |= {
-            "camera_to_world": opengl(refined.world_to_camera),
-            "loss": refined.loss,
-            "steps": refined.steps,
-            "stop_reason": refined.stop_reason,
-            "seconds": refined.seconds,
-        }
-    return record
+    if refined is None:
+        if cfg.initial_pose == "ours":
+            record["refused"] = refusal(
+                "start similarity", start.confidence, cfg.start_min_similarity
+            )
+        return record
+    record |= {
+        "loss": refined.loss,
+        "steps": refined.steps,
+        "stop_reason": refined.stop_reason,
+        "seconds": refined.seconds,
+        "agreement": verdict.agreement,
+        "agreement_limit": verdict.limit,
+        "likeness": refined.likeness,
+        "rival_likeness": refined.rival_likeness,
+    }
+    if verdict.refused:
+        reason = refusal("agreement", verdict.agreement, verdict.limit)
+        return record | {"status": "not_found", "refused": reason, "message": verdict.message}
+    record["camera_to_world"] = opengl(refined.world_to_camera)
+    if refined.likeness is None:
+        return record | {"ambiguous": start.margin < cfg.start_min_margin}
+    return record | {"ambiguous": verdict.ambiguous, "message": verdict.message}
+
+
+def refusal(figure: str, value: float, limit: float) -> dict:
+    """Why a query was refused, as poses.json has it."""
+    return {"figure": figure, "value": value, "limit": limit}

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.camera import Intrinsics
-from gaussian_renderer.se3 import se3_exp
+from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.models import ModelPair, PairRendering
-from retrieval.compare import described, likeness, similarity
+from retrieval.compare import climb, described, likeness, opponent, similarity
+from retrieval.initial_pose import DISTINCT_DEG
 
 # The original's choices (paper, implementation details), used by --preset original.
 ORIGINAL = {
@@ -32,6 +33,7 @@ ORIGINAL = {
     "refine_coarse_steps": 0,
     "refine_stop_change": 3e-6,
     "refine_stop_window": 50,
+    "refuse_below": 0.0,
 }
 DECAY_STEPS = 100  # the learning rate falls by `lrate_decay` every so many steps (paper)
 BORDER_PX = 4  # ring in which a plain backdrop is looked for
@@ -44,7 +46,7 @@ REPEAT_GAIN = 1e-3  # share by which a repetition must lower the loss to be foll
 RIVAL_LOSS = 0.97  # a rival wins against the first hypothesis with a loss below this share of its
 POLISH_RATES = (0.015, 0.004)  # rad, and shares of the distance: first steps at half and full size
 POLISH_END = 0.1  # share of the rate that is left at the end
-POLISH_BETAS = (0.8, 0.95)  # of Adam: the way is short
+ON_OBJECT = 0.5  # alpha of the rendering from which a pixel lies on the object
 POLISH_STRIDE_PX = 5  # between the windows that are correlated
 ROBUST_SCALE = 0.1  # residual (image units) at which a pixel's weight in the light fit halves
 
@@ -101,6 +103,20 @@ class RefineConfig:
         default=3e-5, metadata={"help": "stop when the loss fell by less than this"}
     )
     refine_stop_window: int = field(default=20, metadata={"help": "... in so many steps"})
+    refuse_below: float = field(
+        default=0.25,
+        metadata={
+            "help": "share of the gallery's own agreement with its renderings below which a query "
+            "is 'not found'; 0: never (paper)"
+        },
+    )
+    tie_margin: float = field(
+        default=0.04,
+        metadata={
+            "help": "second_order: lead in likeness over a clearly different pose below which a "
+            "query is 'ambiguous'"
+        },
+    )
 
 
 @dataclass
@@ -110,7 +126,10 @@ class RefinedPose:
     world_to_camera: [4, 4], float64, the best pose seen at full resolution; loss: its loss;
     steps: taken in all; stop_reason: "steps" or "converged"; seconds: wall time;
     trace: poses along the way [[4, 4], ...], for the animation; covariance: [6, 6] of the camera's
-    twist (rho, phi), from the residuals' weights (second_order only).
+    twist (rho, phi), from the residuals' weights (second_order only); agreement: of query
+    and rendering at full resolution, 0..1 (`closeness`); likeness: of the hypothesis that was
+    chosen by it, and rival_likeness: the highest of those on clearly different sides (None where
+    there was none).
     """
 
     world_to_camera: Tensor
@@ -120,6 +139,9 @@ class RefinedPose:
     seconds: float
     trace: list[Tensor]
     covariance: Tensor | None = None
+    agreement: float = math.nan
+    likeness: float | None = None
+    rival_likeness: float | None = None
 
 
 @dataclass
@@ -134,6 +156,13 @@ class Target:
     backdrop: Tensor | None
     intrinsics: Intrinsics
     silhouette: Tensor | None = None
+
+    @classmethod
+    def of(cls, image: Tensor, intrinsics: Intrinsics) -> Target:
+        """A photograph over its reflectance, [6, H, W]; backdrop and silhouette where plain."""
+        backdrop = plain_backdrop(image)
+        silhouette = None if backdrop is None else find_silhouette(image[:3], backdrop[:3])
+        return cls(image, backdrop, intrinsics, silhouette)
 
     def halved(self) -> Target:
         """The same query at half the resolution."""
@@ -348,24 +377,26 @@ def _refine_each(target, hypotheses, models, cfg: RefineConfig) -> RefinedPose:
     began = time.perf_counter()
     poses = [hypotheses] if isinstance(hypotheses, Tensor) else hypotheses
     results = [refine_second_order(target, pose, models, cfg) for pose in poses]
-    best = results[0]
-    if len(results) > 1:
-        best = max(results, key=lambda result: _likeness(result.world_to_camera, target, models))
+    best = _most_alike(results, target, models) if len(results) > 1 else results[0]
     steps = sum(result.steps for result in results)
     for _ in range(MAX_REPEATS):
         again = refine_second_order(target, best.world_to_camera, models, cfg)
         steps += again.steps
         if again.loss > (1 - REPEAT_GAIN) * best.loss:
             break
-        best = replace(again, trace=best.trace + again.trace)
+        best = replace(
+            again,
+            trace=best.trace + again.trace,
+            likeness=best.likeness,
+            rival_likeness=best.rival_likeness,
+        )
     pose, way = polish_pose(target, best.world_to_camera, models, cfg)
-    with torch.no_grad():
-        seen = models.render(pose.to(target.image), target.intrinsics)
-        loss = pose_loss(seen, target, models, cfg).item()
+    loss, agreement = closeness(target, pose, models, cfg)
     return replace(
         best,
         world_to_camera=pose,
         loss=loss,
+        agreement=agreement,
         steps=steps + len(way),
         trace=best.trace + way,
         seconds=time.perf_counter() - began,
@@ -387,30 +418,68 @@ def polish_pose(
     """
     pose, way = world_to_camera.to(target.image.device, torch.float64), []
     for level, rate in zip((target.halved(), target), POLISH_RATES, strict=True):
-        shape = level.silhouette
-        wanted = described(level.image[None], None if shape is None else shape[None])
-        steps = _Steps(pose, models, "object")
-        twist = torch.zeros(6, dtype=pose.dtype, device=pose.device, requires_grad=True)
-        optimiser = torch.optim.Adam([twist], lr=rate, betas=POLISH_BETAS)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimiser, max(1, cfg.polish_steps), eta_min=POLISH_END * rate
-        )
-        highest = -math.inf
-        for step in range(cfg.polish_steps + 1):
-            viewmat = steps.pose(twist)
-            seen = models.render(viewmat.to(level.image), level.intrinsics)
-            alpha = None if shape is None else seen.alpha[None, :1]
-            shown = described(seen.over(models.background)[None], alpha)
-            value = similarity(wanted, shown, POLISH_STRIDE_PX).sum()
-            way.append(viewmat.detach())
-            if value.item() > highest:
-                highest, pose = value.item(), viewmat.detach()
-            if step < cfg.polish_steps:
-                optimiser.zero_grad(set_to_none=True)
-                (-value).backward()
-                optimiser.step()
-                schedule.step()
+        pose, passed = _polish_at(level, pose, models, cfg.polish_steps, rate)
+        way += passed
     return pose.cpu(), way
+
+
+def _polish_at(level: Target, start: Tensor, models: ModelPair, num_steps: int, rate: float):
+    """One resolution of `polish_pose`."""
+    wanted, steps = _wanted(level), _Steps(start, models, "object")
+
+    def move(twist: Tensor) -> Tensor:
+        return steps.pose(twist[0])[None]
+
+    def look(poses: Tensor) -> Tensor:
+        seen = models.render(poses[0].to(level.image), level.intrinsics)
+        return _alike(seen, level, models, wanted)
+
+    poses, _, way = climb(start[None], move, look, num_steps, rate, POLISH_END * rate)
+    return poses[0], [moved[0] for moved in way]
+
+
+def _wanted(target: Target) -> Tensor:
+    """What a rendering of the query is correlated with, [1, C, H, W]."""
+    shape = target.silhouette
+    return described(target.image[None], None if shape is None else shape[None])
+
+
+def _alike(rendering: PairRendering, target: Target, models: ModelPair, wanted: Tensor) -> Tensor:
+    """Windowed correlation of query and rendering at the query's resolution, [1]."""
+    alpha = None if target.silhouette is None else rendering.alpha[None, :1]
+    shown = described(rendering.over(models.background)[None], alpha)
+    return similarity(wanted, shown, POLISH_STRIDE_PX)
+
+
+@torch.no_grad()
+def closeness(
+    target: Target, world_to_camera: Tensor, models: ModelPair, cfg: RefineConfig
+) -> tuple[float, float]:
+    """Loss and agreement of a pose, by one rendering.
+
+    Agreement, 0..1, is the geometric mean of two windowed correlations at full resolution: the one
+    that polishing climbs, and that of the pixels on the object alone, which no outline helps.
+    """
+    seen = models.render(world_to_camera.to(target.image), target.intrinsics)
+    loss = pose_loss(seen, target, models, cfg).item()
+    whole = _alike(seen, target, models, _wanted(target)).item()
+    wanted = opponent(target.image[None])
+    shown = opponent(seen.over(models.background)[None])
+    on_object = (seen.alpha[None, :1] > ON_OBJECT).to(shown)
+    detail = similarity(wanted, shown, inside=on_object).item()
+    return loss, math.sqrt(max(0.0, whole) * max(0.0, detail))
+
+
+def _most_alike(results: list[RefinedPose], target: Target, models: ModelPair) -> RefinedPose:
+    """The result that looks most like the query, with its likeness and its best rival's."""
+    values = [_likeness(result.world_to_camera, target, models) for result in results]
+    value, best = max(zip(values, results, strict=True), key=lambda pair: pair[0])
+    rivals = [
+        other
+        for other, result in zip(values, results, strict=True)
+        if pose_error(result.world_to_camera, best.world_to_camera)[0] > DISTINCT_DEG
+    ]
+    return replace(best, likeness=value, rival_likeness=max(rivals, default=None))
 
 
 @torch.no_grad()
@@ -446,4 +515,7 @@ def refine_adam(
         stop_reason = best.run(target, best.num_steps + 1)
     seconds = time.perf_counter() - began
     pose, taken = best.best_pose(), len(best.trace)
-    return RefinedPose(pose, best.best_loss, taken, stop_reason, seconds, best.trace)
+    _, agreement = closeness(target, pose, models, cfg)
+    return RefinedPose(
+        pose, best.best_loss, taken, stop_reason, seconds, best.trace, agreement=agreement
+    )

@@ -6,6 +6,8 @@ a window changes nothing. It is taken on luma and two opponent colours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,11 +20,13 @@ from gaussian_renderer.se3 import se3_exp
 COMPARE_PX = 100  # longer side of the images that `likeness` compares
 WINDOW_PX = 9  # of an image with a longer side of about 100 px
 WINDOW_STEP_PX = 3  # windows overlap by two thirds: as good as every pixel, at a ninth of the work
+LEAST_INSIDE = 0.3  # share of a window's pixels that must be inside for it to count
 SILHOUETTE_CHANNELS = 3  # the silhouette counts as much as one RGB image
 FLAT_VARIANCE = 0.02**2  # windows that vary less than this count less
 OPPONENT = [[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]]
 ROTATION_STEP_RAD = 0.02  # of Adam, early; both fall to a fifth by cosine
 SHIFT_STEP = 0.02  # of the distance to the object
+CLIMB_BETAS = (0.8, 0.95)  # of Adam: the way is short
 
 
 def opponent(images: Tensor) -> Tensor:
@@ -32,15 +36,23 @@ def opponent(images: Tensor) -> Tensor:
     return turned.flatten(1, 2)
 
 
-def similarity(a: Tensor, b: Tensor, stride: int = WINDOW_STEP_PX) -> Tensor:
+def similarity(
+    a: Tensor, b: Tensor, stride: int = WINDOW_STEP_PX, inside: Tensor | None = None
+) -> Tensor:
     """Windowed normalised correlation of images [B, C, H, W]: [B], -1..1, 0 if unrelated.
 
     Windows count by how much either image varies in them, so that a structure that only one of
-    the images shows lowers the value, and flat backdrops say nothing. 1 for equal images.
+    the images shows lowers the value, and flat backdrops say nothing. 1 for equal images. With
+    `inside` [B, 1, H, W], 0 or 1, only pixels where it is 1 are looked at.
     """
 
-    def mean(x: Tensor) -> Tensor:
+    def pooled(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, WINDOW_PX, stride=stride)
+
+    covered = None if inside is None else pooled(inside)
+
+    def mean(x: Tensor) -> Tensor:
+        return pooled(x) if covered is None else pooled(x * inside) / covered.clamp_min(1e-6)
 
     mean_a, mean_b = mean(a), mean(b)
     var_a = (mean(a * a) - mean_a**2).clamp_min(0)
@@ -49,6 +61,9 @@ def similarity(a: Tensor, b: Tensor, stride: int = WINDOW_STEP_PX) -> Tensor:
     correlation = covariance / ((var_a + FLAT_VARIANCE) * (var_b + FLAT_VARIANCE)).sqrt()
     most = torch.maximum(var_a, var_b)
     weight = most / (most + FLAT_VARIANCE)  # the correlation of an image with itself
+    if covered is not None:
+        enough = covered > LEAST_INSIDE
+        correlation, weight = correlation * enough, weight * enough
     return correlation.sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-6)
 
 
@@ -140,7 +155,7 @@ def align_poses(
 
 
 def _ascend(query, gaussians, camera, poses, steps, distance):
-    """One stage of `align_poses`: Adam on a twist per pose."""
+    """One stage of `align_poses`."""
     images, silhouette = _split(query, gaussians.num_channels)
     known = silhouette is not None
     target = described(images[None], silhouette[None] if known else None)
@@ -149,24 +164,53 @@ def _ascend(query, gaussians, camera, poses, steps, distance):
     pivot = torch.eye(4, dtype=torch.float64)
     pivot[2, 3] = distance
     back = torch.linalg.inv(pivot)
-    twist = torch.zeros(len(poses), 6, dtype=torch.float64, requires_grad=True)
     units = torch.tensor([SHIFT_STEP * distance] * 3 + [ROTATION_STEP_RAD] * 3).double()
-    optimiser = torch.optim.Adam([twist], lr=1.0, betas=(0.8, 0.95))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps), eta_min=0.1)
-    best = torch.full((len(poses),), -2.0)
-    best_poses = poses.clone()
-    for step in range(steps + 1):
-        moved = pivot @ se3_exp(twist * units) @ back @ poses
+
+    def move(twist: Tensor) -> Tensor:
+        return pivot @ se3_exp(twist * units) @ back @ poses
+
+    def look(moved: Tensor) -> Tensor:
         drawn = render(gaussians, camera, viewmat=moved.to(query))
-        value = similarity(target, described(drawn.image, drawn.alpha if known else None))
+        return similarity(target, described(drawn.image, drawn.alpha if known else None))
+
+    best_poses, best, _ = climb(poses, move, look, steps, 1.0, 0.1)
+    return best_poses, best
+
+
+def climb(
+    poses: Tensor,
+    move: Callable[[Tensor], Tensor],
+    look: Callable[[Tensor], Tensor],
+    steps: int,
+    rate: float,
+    end: float,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Move each pose uphill in similarity: Adam on a twist per pose, its rate falling by cosine.
+
+    Args:
+        poses: where the climb starts, world_to_camera [B, 4, 4], float64.
+        move: twists [B, 6] -> poses [B, 4, 4]; zeros leave `poses`.
+        look: poses -> similarity of their renderings with the query, [B].
+        steps: one more pose than this is looked at.
+        rate, end: learning rates of the first and the last step.
+    Returns:
+        the best poses seen [B, 4, 4], their similarities [B] on the CPU, and all poses on the way.
+    """
+    twist = poses.new_zeros(len(poses), 6, requires_grad=True)
+    optimiser = torch.optim.Adam([twist], lr=rate, betas=CLIMB_BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps), eta_min=end)
+    best, best_poses, way = torch.full((len(poses),), -2.0), poses.clone(), []
+    for step in range(steps + 1):
+        moved = move(twist)
+        value = look(moved)
+        way.append(moved.detach())
         seen = value.detach().cpu()
         better = seen > best
         best = torch.where(better, seen, best)
-        best_poses[better] = moved.detach()[better]
-        if step == steps:
-            break
-        optimiser.zero_grad()
-        (-value.sum()).backward()
-        optimiser.step()
-        schedule.step()
-    return best_poses, best
+        best_poses[better.to(poses.device)] = way[-1][better.to(poses.device)]
+        if step < steps:
+            optimiser.zero_grad()
+            (-value.sum()).backward()
+            optimiser.step()
+            schedule.step()
+    return best_poses, best, way

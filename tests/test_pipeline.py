@@ -131,10 +131,11 @@ def test_a_query_that_is_taken_away_and_put_back_is_done_alone(widget, monkeypat
     kept = [record for record in content["queries"] if record["id"] != "stain/000"]
     write_json(path, {**content, "queries": kept})
     seen = []
-    from piad import locate
+    from piad import locate, refusal
 
     refine = locate.refine_pose
     monkeypatch.setattr(locate, "refine_pose", lambda *a: seen.append(1) or refine(*a))
+    monkeypatch.setattr(refusal, "closeness", None)  # the gallery's own agreement was kept
     pose_estimation.main(ARGUMENTS)
     assert len(seen) == 1
     assert len(json.loads(path.read_text())["queries"]) == 3
@@ -170,6 +171,37 @@ def test_the_original_preset_runs_both_scripts(widget, monkeypatch, tmp_path):
     (record,) = json.loads((tmp_path / "o/Widget/query/results.json").read_text())["photographs"]
     assert record["verdict"] in ("ok", "defect")
     assert record["score"] == next(q for q in results["queries"] if q["id"] == "stain/000")["score"]
+
+
+@pytest.mark.parametrize("refiner", ["second_order", "adam"])
+def test_a_foreign_photograph_is_refused_after_refinement(
+    widget, refiner, monkeypatch, tmp_path, capsys
+):
+    """With the start pose's own verdict switched off."""
+    folder, _ = widget
+    monkeypatch.chdir(folder)
+    foreign = folder / "data/MIP/Widget/test/good_A/001.png"
+    rough = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    write_image(foreign, torch.nn.functional.interpolate(rough, (SIDE, SIDE), mode="bilinear")[0])
+    where = f"--output_dir {tmp_path}/o --result_dir {tmp_path}/a"
+    args = ["--config", "Widget.txt", *FAST.split(), *where.split(), "--refiner", refiner]
+    args += ["--start_min_similarity", "-1"]
+    try:
+        pose_estimation.main(args)
+        said = capsys.readouterr().out
+        AUROC_TEST.main(["--obj", "Widget", *where.split()])
+    finally:
+        foreign.unlink()
+    records = json.loads((tmp_path / "o/Widget/poses.json").read_text())["queries"]
+    refused = {record["id"]: record["refused"] for record in records if record["refused"]}
+    assert list(refused) == ["good_A/001"] and refused["good_A/001"]["figure"] == "agreement"
+    assert refused["good_A/001"]["value"] < 0.8 * refused["good_A/001"]["limit"]
+    assert "not found: good_A/001 (agreement 0." in said
+    for record in records:
+        if record["status"] == "ok":
+            assert record["agreement"] > 1.5 * record["agreement_limit"], record["id"]
+    results = json.loads((tmp_path / "a/Widget/results.json").read_text())
+    assert results["num_not_found"] == 1
 
 
 def test_scoring_before_posing_names_the_next_step(widget, monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error, se3_exp
 from retrieval.cache import cached_features, signature_of
-from retrieval.compare import align_poses, likeness, opponent, score_poses, similarity
+from retrieval.compare import align_poses, climb, likeness, opponent, score_poses, similarity
 from retrieval.original import better_half, shrink
 from retrieval.pnp import lift, pose_from_matches, solve_pnp
 from retrieval.shortlist import Shortlist
@@ -184,6 +184,41 @@ def test_similarity_ignores_light_and_sees_other_content():
     assert similarity(a, opponent((image * fall * 0.8 + 0.05)[None])).item() > 0.85
     assert similarity(a, b).item() < 0.4
     assert similarity(a, 1 - a).item() < -0.8
+
+
+def test_only_pixels_inside_are_looked_at():
+    generator = torch.Generator().manual_seed(6)
+    a, b = torch.rand(2, 1, 3, 60, 60, generator=generator)
+    left = torch.zeros(1, 1, 60, 60)
+    left[..., :30] = 1
+    mixed = torch.where(left > 0, a, b)  # equal to `a` on the left, unrelated on the right
+    assert similarity(a, mixed, inside=left).item() == pytest.approx(1, abs=1e-4)
+    assert similarity(a, mixed, inside=1 - left).item() < 0.1
+    assert 0.3 < similarity(a, mixed).item() < 0.7
+    assert similarity(a, mixed, inside=torch.zeros_like(left)).item() == 0
+    everywhere = similarity(a, b, inside=torch.ones_like(left))
+    torch.testing.assert_close(everywhere, similarity(a, b))
+
+
+def test_a_climb_returns_the_best_pose_it_saw():
+    poses = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    wanted = torch.tensor([0.3, -0.2]).double()
+
+    def move(twist):
+        moved = poses.clone()
+        moved[:, 0, 3] = twist[:, 0]
+        return moved
+
+    def look(moved):
+        return 1 - (moved[:, 0, 3] - wanted).abs()
+
+    best, values, way = climb(poses, move, look, 30, 0.1, 0.01)
+    seen = torch.stack([look(moved) for moved in way])
+    assert len(way) == 31 and torch.equal(way[0], poses)
+    torch.testing.assert_close(values.double(), seen.amax(0), rtol=0, atol=1e-6)
+    torch.testing.assert_close(best[:, 0, 3], wanted, rtol=0, atol=0.02)
+    still, values, way = climb(poses, move, look, 0, 0.1, 0.01)
+    assert torch.equal(still, poses) and len(way) == 1
 
 
 def test_opponent_treats_each_triple_alike():
