@@ -28,9 +28,10 @@ from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.cli import choose_device, run_script
 from piad.config import PoseConfig
 from piad.models import ModelPair, load_models
-from piad.pose import Target, refine_pose
+from piad.pose import refine_pose
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
+from piad.target import Target
 from piad.true_poses import true_query_cameras
 
 

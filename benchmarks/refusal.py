@@ -25,11 +25,12 @@ from piad.config import TestConfig
 from piad.images import IMAGE_SUFFIXES, read_image, stored_size
 from piad.locate import contenders, make_target
 from piad.models import load_models
-from piad.pose import RefineConfig, Target, closeness, refine_pose
+from piad.pose import RefineConfig, closeness, refine_pose
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.refusal import gallery_agreement, judge
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
+from piad.target import Target
 from retrieval import PoseInitialiser
 
 

@@ -13,9 +13,10 @@ from gaussian_renderer.camera import opencv_to_opengl, rigid_inverse
 from piad.cli import progress
 from piad.fingerprint import gallery_fingerprint, query_fingerprint
 from piad.models import ModelPair, models_fingerprint
-from piad.pose import RefinedPose, Target, refine_pose
+from piad.pose import RefinedPose, refine_pose
 from piad.query_images import write_query_images
 from piad.refusal import Verdict, gallery_agreement, judge
+from piad.target import Target
 from retrieval import PoseInitialiser, StartPose
 
 if TYPE_CHECKING:

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.models import ModelPair, PairRendering
+from piad.target import Target, pose_loss
 from retrieval.compare import climb, described, likeness, opponent, similarity
 from retrieval.initial_pose import DISTINCT_DEG
 
@@ -36,11 +35,6 @@ ORIGINAL = {
     "refuse_below": 0.0,
 }
 DECAY_STEPS = 100  # the learning rate falls by `lrate_decay` every so many steps (paper)
-BORDER_PX = 4  # ring in which a plain backdrop is looked for
-PLAIN_TOLERANCE = 0.05  # a border pixel this close to the ring's median belongs to the backdrop
-PLAIN_FRACTION = 0.7  # this share of the ring makes the backdrop plain
-SILHOUETTE_RAMP = (0.03, 0.09)  # differences from the backdrop: below none, above all object
-GAIN_RANGE = (0.1, 10.0)  # a light that changes a channel more than this is not fitted
 MAX_REPEATS = 3  # second-order refinements of the winner after the first
 REPEAT_GAIN = 1e-3  # share by which a repetition must lower the loss to be followed by another
 RIVAL_LOSS = 0.97  # a rival wins against the first hypothesis with a loss below this share of its
@@ -48,7 +42,6 @@ POLISH_RATES = (0.015, 0.004)  # rad, and shares of the distance: first steps at
 POLISH_END = 0.1  # share of the rate that is left at the end
 ON_OBJECT = 0.5  # alpha of the rendering from which a pixel lies on the object
 POLISH_STRIDE_PX = 5  # between the windows that are correlated
-ROBUST_SCALE = 0.1  # residual (image units) at which a pixel's weight in the light fit halves
 
 
 @dataclass
@@ -142,140 +135,6 @@ class RefinedPose:
     agreement: float = math.nan
     likeness: float | None = None
     rival_likeness: float | None = None
-
-
-@dataclass
-class Target:
-    """A query at one resolution: image [6, H, W] (colour, reflectance).
-
-    Where the backdrop is plain, backdrop is its colour [6] and silhouette [1, H, W] is 1 on the
-    object.
-    """
-
-    image: Tensor
-    backdrop: Tensor | None
-    intrinsics: Intrinsics
-    silhouette: Tensor | None = None
-
-    @classmethod
-    def of(cls, image: Tensor, intrinsics: Intrinsics) -> Target:
-        """A photograph over its reflectance, [6, H, W]; backdrop and silhouette where plain."""
-        backdrop = plain_backdrop(image)
-        silhouette = None if backdrop is None else find_silhouette(image[:3], backdrop[:3])
-        return cls(image, backdrop, intrinsics, silhouette)
-
-    def halved(self) -> Target:
-        """The same query at half the resolution."""
-        height, width = (max(1, n // 2) for n in self.image.shape[-2:])
-
-        def resized(x: Tensor) -> Tensor:
-            return F.interpolate(x[None], (height, width), mode="area")[0]
-
-        silhouette = None if self.silhouette is None else resized(self.silhouette)
-        intrinsics = self.intrinsics.resized(width, height)
-        return Target(resized(self.image), self.backdrop, intrinsics, silhouette)
-
-
-def plain_backdrop(image: Tensor) -> Tensor | None:
-    """Colour [C] of a plain backdrop seen along the border of an image [C, H, W], else None."""
-    ring = torch.cat(
-        [
-            image[:, :BORDER_PX].flatten(1),
-            image[:, -BORDER_PX:].flatten(1),
-            image[:, :, :BORDER_PX].flatten(1),
-            image[:, :, -BORDER_PX:].flatten(1),
-        ],
-        dim=1,
-    )
-    median = ring.median(dim=1).values
-    near = ((ring - median[:, None]).abs() < PLAIN_TOLERANCE).all(0)
-    return median if near.float().mean() >= PLAIN_FRACTION else None
-
-
-def find_silhouette(image: Tensor, backdrop: Tensor) -> Tensor:
-    """The object against a plain backdrop (ours): [1, H, W], 0 on the backdrop, 1 off it.
-
-    Args:
-        image: the photograph [C, H, W].
-        backdrop: its colour [C].
-    """
-    away = (image - backdrop[:, None, None]).abs().amax(0, keepdim=True)
-    low, high = SILHOUETTE_RAMP
-    return ((away - low) / (high - low)).clamp(0, 1)
-
-
-def fit_light(rendering: PairRendering, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Gain and offset per channel that bring a rendering to a query's light (ours).
-
-    Least squares over the object, in which pixels far off the fit (defects, highlights,
-    misplaced edges) lose their weight.
-
-    Args:
-        rendering: both models over black.
-        target: the query, [6, H, W].
-    Returns:
-        gain [6] and offset [6], without gradient.
-    """
-    image, alpha = rendering.image.detach(), rendering.channel_alpha.detach()
-    inside = (alpha > 0.5).to(image.dtype)
-    x = image / alpha.clamp_min(0.5)
-    weight = inside
-    for _ in range(3):
-        total = weight.sum((1, 2)).clamp_min(1e-6)
-        mean_x, mean_y = (weight * x).sum((1, 2)) / total, (weight * target).sum((1, 2)) / total
-        dx, dy = x - mean_x[:, None, None], target - mean_y[:, None, None]
-        variance = (weight * dx * dx).sum((1, 2)) / total
-        covariance = (weight * dx * dy).sum((1, 2)) / total
-        # A small prior towards gain 1 keeps textureless objects well posed.
-        gain = ((covariance + 1e-4) / (variance + 1e-4)).clamp(*GAIN_RANGE)
-        offset = mean_y - gain * mean_x
-        residual = gain[:, None, None] * x + offset[:, None, None] - target
-        weight = inside / (1 + (residual / ROBUST_SCALE) ** 2)
-    return gain, offset
-
-
-def composed(rendering: PairRendering, target: Target, model_background: Tensor, light: str):
-    """The rendering as the query's camera would have seen it, [6, H, W].
-
-    Args:
-        model_background: [6], used when the query's backdrop is not plain.
-        light: "affine" or "none" (the models' own light and background).
-    """
-    if light == "none":
-        return rendering.over(model_background)
-    gain, offset = fit_light(rendering, target.image)
-    return relit(rendering, gain, offset, seen_backdrop(target, gain, offset, model_background))
-
-
-def seen_backdrop(target: Target, gain: Tensor, offset: Tensor, model_background: Tensor) -> Tensor:
-    """What is behind the object [6]: the query's plain backdrop, else the models' own, relit."""
-    return gain * model_background + offset if target.backdrop is None else target.backdrop
-
-
-def relit(rendering: PairRendering, gain: Tensor, offset: Tensor, backdrop: Tensor) -> Tensor:
-    """A rendering in another light before a uniform backdrop, [6, H, W]; the others are [6]."""
-    alpha = rendering.channel_alpha
-    shown = gain[:, None, None] * rendering.image + offset[:, None, None] * alpha
-    return shown + (1 - alpha) * backdrop[:, None, None]
-
-
-def photometric_loss(image: Tensor, target: Tensor, reflectance_weight: float) -> Tensor:
-    """w L1(reflectance) + (1 - w) L1(colour) (PIAD, pose loss; w = 0.6)."""
-    difference = (image - target).abs()
-    colour, reflectance = difference[:3].mean(), difference[3:].mean()
-    return reflectance_weight * reflectance + (1 - reflectance_weight) * colour
-
-
-def pose_loss(
-    rendering: PairRendering, target: Target, models: ModelPair, cfg: RefineConfig
-) -> Tensor:
-    """The photometric loss after the light fit, plus the silhouettes' mean difference (ours)."""
-    image = composed(rendering, target, models.background, cfg.refine_light)
-    loss = photometric_loss(image, target.image, cfg.reflectance_weight)
-    if target.silhouette is not None and cfg.silhouette_weight > 0:
-        off = (rendering.alpha - target.silhouette).abs().mean()
-        loss = loss + cfg.silhouette_weight * off
-    return loss
 
 
 class _Steps:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gaussian_renderer.files import atomic_path, write_image
 from piad.models import ModelPair
-from piad.pose import RefinedPose, Target
+from piad.pose import RefinedPose
+from piad.target import Target
 
 NUM_FRAMES = 12
 FRAME_SIDE_PX = 200

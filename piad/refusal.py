@@ -18,8 +18,9 @@ import torch
 from gaussian_renderer.files import write_json
 from piad.fingerprint import gallery_fingerprint
 from piad.models import ModelPair, models_fingerprint
-from piad.pose import RefineConfig, RefinedPose, Target, closeness, polish_pose
+from piad.pose import RefineConfig, RefinedPose, closeness, polish_pose
 from piad.reflectance import read_json
+from piad.target import Target
 
 if TYPE_CHECKING:
     from piad.run_folder import RunFolder

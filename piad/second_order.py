@@ -19,15 +19,8 @@ from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.pose_system import pose_system
 from gaussian_renderer.se3 import hat, se3_exp
 from piad.models import ModelPair, PairRendering
-from piad.pose import (
-    RefineConfig,
-    RefinedPose,
-    Target,
-    fit_light,
-    pose_loss,
-    relit,
-    seen_backdrop,
-)
+from piad.pose import RefineConfig, RefinedPose
+from piad.target import Target, fit_light, pose_loss, relit, seen_backdrop
 
 STEP_LIMIT = 0.06  # rad about the object, or share of its distance: the reach of a linear step
 COARSE_SCALE = 1 / 8  # of several starts, the best after the rounds up to here goes on

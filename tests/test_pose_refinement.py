@@ -9,18 +9,8 @@ from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.models import ModelPair
-from piad.pose import (
-    ORIGINAL,
-    RefineConfig,
-    Target,
-    composed,
-    fit_light,
-    photometric_loss,
-    plain_backdrop,
-    polish_pose,
-    refine_adam,
-    refine_pose,
-)
+from piad.pose import ORIGINAL, RefineConfig, polish_pose, refine_adam, refine_pose
+from piad.target import Target, composed, fit_light, photometric_loss, plain_backdrop
 
 SIDE = 64
 DISTANCE = 3.0

@@ -8,8 +8,9 @@ import torch
 from gaussian_renderer.se3 import se3_exp
 from piad.locate import contenders, pose_record
 from piad.models import ModelPair
-from piad.pose import RefineConfig, RefinedPose, Target, closeness, refine_pose
+from piad.pose import RefineConfig, RefinedPose, closeness, refine_pose
 from piad.refusal import decide, judge
+from piad.target import Target
 from retrieval import Hypothesis, InitialPoseConfig, PoseInitialiser, StartPose
 from tests.retrieval_scene import SIZE, orbit, patchwork, query_camera, relit, shoot
 from tests.test_retrieval_start_pose import CFG

@@ -10,8 +10,9 @@ from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.models import ModelPair
-from piad.pose import RefineConfig, Target, find_silhouette
+from piad.pose import RefineConfig
 from piad.second_order import pivoted_basis, refine_second_order
+from piad.target import Target, find_silhouette
 
 SIDE = 96
 
