@@ -68,9 +68,6 @@ class Pieces {
 // two may be undefined.
 enum Input { kMeans, kQuats, kScales, kOpacities, kFeatures, kViewmats, kIntrinsics, kBackgrounds,
              kOffsets, kInputs };
-// image, alpha, depth, radii
-constexpr size_t kOutputs = 4;
-
 // What forward leaves for backward. `memory` is undefined once a backward pass has freed it.
 struct Frame : torch::CustomClassHolder {
     Frame(const Call& call, double near) : call(call), near(float(near)) {}
