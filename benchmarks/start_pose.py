@@ -8,9 +8,10 @@ degrees, distances of camera centres in percent of the distance between camera a
 that is not_found counts as missed, in the medians as infinitely far. "Best kept" is the nearest of
 the hypotheses handed on, which the refinement chooses from; the paper's way hands on one.
 
-Every query goes through all ways in turn, in one process on one thread. Seconds are processor time
-(wall time on a GPU) of the search alone: the gallery's encoding is timed apart, the query's
-reflectance is there before. They compare within one run only. All other options go to the config.
+Every query goes through all ways in turn, in one process on one thread; a turned one through ours.
+Seconds are processor time (wall time on a GPU) of the search alone: the gallery's encoding is timed
+apart, the query's reflectance is there before. They compare within one run only. All other options
+go to the config.
 """
 
 from __future__ import annotations
@@ -198,10 +199,15 @@ class Ways:
             )
             self.gallery_seconds[name] = self.clock() - began
 
-    def rows(self, target: Target, truth: Camera, centre: Tensor) -> list[dict]:
-        """One row for each way: the errors of its start pose and of its best hypothesis."""
+    def rows(self, target: Target, truth: Camera, centre: Tensor, degrees: float) -> list[dict]:
+        """One row for each way: the errors of its start pose and of its best hypothesis.
+
+        The paper's way is left out for a turned query: photographs' poses don't turn with it.
+        """
         rows = []
         for name, search in self.searches.items():
+            if degrees and search.cfg.initial_pose == "original":
+                continue
             began = self.clock()
             start: StartPose = search.locate(
                 target.image[:3], target.image[3:], target.intrinsics, target.silhouette
@@ -249,7 +255,7 @@ def measure(cfg: TestConfig, options: argparse.Namespace, kinds: list[str]) -> d
             # a turned photograph is a new one, and so is its reflectance
             albedo = net(image[None])[0] if degrees else mirrored[query.id].image().to(device)
             target = Target.of(torch.cat([image, albedo]), query.intrinsics)
-            for row in ways.rows(target, camera, centre):
+            for row in ways.rows(target, camera, centre, degrees):
                 light = lights.get(query.id, "?")
                 row = {"query": query.id, "light": light, "turned_deg": degrees} | row
                 rows.append(row)
