@@ -248,8 +248,11 @@ def measure(cfg: TestConfig, options: argparse.Namespace, kinds: list[str]) -> d
     chosen = spread([query for query in scene.queries if query.id in truth], options.count)
     again = {query.id for query in spread(chosen, options.rotate_count)} if options.rotate else ()
     mirrored = {query.id: query for query in reflectance.queries}
-    rows = []
+    rows, ends = [], time.monotonic() + 60 * options.minutes
     for query in chosen:
+        if rows and time.monotonic() > ends:
+            print(f"time is up: of {len(chosen)} queries those from {query.id} on are left out")
+            break
         for degrees in [0.0, *(options.rotate if query.id in again else ())]:
             image, camera = turned(query.image().to(device), truth[query.id], degrees)
             # a turned photograph is a new one, and so is its reflectance
@@ -312,6 +315,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rotate_count", type=int, default=0, help="of them are turned; 0: all")
     parser.add_argument(
         "--time_eloftr", type=int, default=0, help="pairs to time an untrained network on"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="after these no other query is begun"
     )
     parser.add_argument("--json", type=Path, default=None)
     options, rest = parser.parse_known_args(argv)
