@@ -28,13 +28,15 @@ from retrieval.views import object_centre
 def line(name: str, errors: list[tuple[float, float]]) -> str:
     """One row of the table: shares within bounds, medians and 90th percentiles."""
     angle, distance = np.array(errors).T
+    wide = (angle <= 15) & (distance <= 15)
     near = (angle <= 5) & (distance <= 5)
     close = (angle <= 1) & (distance <= 1)
     median = [np.median(v[near]) if near.any() else float("nan") for v in (angle, distance)]
     high = [np.percentile(np.minimum(v, 999), 90) for v in (angle, distance)]
     return (
         f"{name:18s} {len(errors):4d} {100 * near.mean():7.1f} {100 * close.mean():7.1f} "
-        f"{median[0]:9.3f} {median[1]:9.3f} {high[0]:9.3f} {high[1]:9.3f}"
+        f"{median[0]:9.3f} {median[1]:9.3f} {high[0]:9.3f} {high[1]:9.3f} "
+        f"{100 * wide.mean():8.1f} {np.median(angle):8.3f}"
     )
 
 
@@ -63,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if kind == "final" and (error[0] > 1 or error[1] > 1):
                     print(f"beyond 1 degree or 1 %: {query_id} {error[0]:.2f} {error[1]:.2f}")
     print(f"{'':18s} {'num':>4s} {'5d,5%':>7s} {'1d,1%':>7s} {'median d':>9s} {'median %':>9s}"
-          f" {'p90 d':>9s} {'p90 %':>9s}   (medians of those within 5d,5%)")  # fmt: skip
+          f" {'p90 d':>9s} {'p90 %':>9s} {'15d,15%':>8s} {'all d':>8s}"
+          "   (medians of those within 5d,5%; all d: median of all)")  # fmt: skip
     for name in sorted(rows, reverse=True):
         print(line(name, rows[name]))
 
