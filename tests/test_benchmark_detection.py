@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from benchmarks.detection import CHANGES, variants
+from benchmarks.detection import CHANGES, OURS, row, table, variants
 from benchmarks.memory_bank import (
     NEIGHBOURS,
     MemoryBank,
@@ -16,7 +16,8 @@ from benchmarks.memory_bank import (
     pixel_map,
 )
 from piad.anomaly import ORIGINAL, DetectConfig
-from tests.detection_scene import SIDE, SeededNet, object_image
+from piad.comparison import OK, Comparison
+from tests.detection_scene import SIDE, SeededNet, object_image, write_query
 
 
 def test_patches_are_means_over_three_by_three_with_coarse_layers_enlarged():
@@ -111,3 +112,21 @@ def test_every_variant_leaves_out_one_part_and_the_papers_is_the_preset():
     assert {key: paper[key] for key in ORIGINAL} == ORIGINAL and changed.pop("paper's score")
     assert set(changed) == set(CHANGES) - {"ours", "paper's score"}
     assert all(len(keys) == 1 for keys in changed.values())
+
+
+def test_a_row_has_the_figures_and_their_distance_from_ours(tmp_path):
+    image = torch.full((3, 4, 4), 0.5)
+    names = ("good/0", "good/1", "burr/0", "burr/1")
+    queries = [write_query(tmp_path, name, image) for name in names]
+
+    def judged(scores):
+        return [Comparison(q, OK, s, None) for q, s in zip(queries, scores, strict=True)]
+
+    ours, other = judged([0.0, 1.0, 2.0, 3.0]), judged([2.0, 3.0, 0.0, 1.0])
+    rows = {OURS: row(ours, ours, 0.5, False), "other": row(other, ours, 0.25, False)}
+    assert (rows[OURS]["image_auroc"], rows["other"]["image_auroc"]) == (1.0, 0.0)
+    assert rows["other"]["less_ours"] == (-1.0, -1.0)
+    assert table(rows).splitlines()[2:] == [
+        "| ours | 1.000 | 1.000 | - | - | - | 0.500 | - |",
+        "| other | 0.000 | 0.417 | - | - | - | 0.250 | -1.000 to -1.000 |",
+    ]
