@@ -77,7 +77,7 @@ def evaluate(
         "label_free": None if label_free is None else _label_free(comparisons, label_free),
         "queries": [_query_record(c, threshold, label_free) for c in comparisons],
     }
-    labels, scores = _labels_and_scores(comparisons)
+    labels, scores = labels_and_scores(comparisons)
     return Evaluation(summary, roc(labels, scores), tally.roc())
 
 
@@ -236,10 +236,11 @@ def _add_all(tally: PixelTally, comparisons: Sequence[Comparison]) -> None:
 
 
 def _image_metrics(comparisons: Sequence[Comparison]) -> ImageMetrics:
-    return image_metrics(*_labels_and_scores(comparisons))
+    return image_metrics(*labels_and_scores(comparisons))
 
 
-def _labels_and_scores(comparisons: Sequence[Comparison]) -> tuple[list[int], list[float]]:
+def labels_and_scores(comparisons: Sequence[Comparison]) -> tuple[list[int], list[float]]:
+    """Labels and image scores [Q] each; without a pose, infinite on the wrong side."""
     labels = [c.query.label for c in comparisons]
     wrong_side = {0: math.inf, 1: -math.inf}
     scores = [wrong_side[c.query.label] if c.score is None else c.score for c in comparisons]

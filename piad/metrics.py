@@ -94,17 +94,22 @@ def roc(labels: Sequence[int], scores: Sequence[float]) -> Curve | None:
     return _curve(negatives, positives)
 
 
-def auroc_interval(labels: np.ndarray, scores: np.ndarray, seed: int = 0) -> tuple[float, float]:
+def auroc_interval(
+    labels: np.ndarray, scores: np.ndarray, seed: int = 0, less: np.ndarray | None = None
+) -> tuple[float, float]:
     """Bootstrap interval of the AUROC, resampling normal and anomalous images apart.
 
+    Args:
+        less: scores of another method for the same images; the interval is then of the AUROC less
+            that method's, both from the same samples.
     Returns:
         the bounds that hold `INTERVAL` of `BOOTSTRAP_ROUNDS` resampled AUROCs.
     """
-    normal, anomalous = scores[labels == 0], scores[labels == 1]
-    # AUROC is the mean over pairs of [anomalous above normal] + half the ties.
-    wins = (anomalous[:, None] > normal).astype(np.float64) + 0.5 * (anomalous[:, None] == normal)
+    wins = _pairs_won(labels, scores)
+    if less is not None:
+        wins = wins - _pairs_won(labels, less)
     generator = np.random.default_rng(seed)
-    shares = [len(anomalous), len(normal)]
+    shares = wins.shape
     weight_a, weight_n = (
         generator.multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP_ROUNDS) / n for n in shares
     )
@@ -112,6 +117,15 @@ def auroc_interval(labels: np.ndarray, scores: np.ndarray, seed: int = 0) -> tup
     tail = (1 - INTERVAL) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _pairs_won(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """1 where an anomalous image ranks above a normal one, 1/2 on ties; their mean is the AUROC.
+
+    [anomalous, normal].
+    """
+    normal, anomalous = scores[labels == 0], scores[labels == 1]
+    return (anomalous[:, None] > normal).astype(np.float64) + 0.5 * (anomalous[:, None] == normal)
 
 
 class PixelTally:

@@ -64,6 +64,17 @@ def test_interval_holds_the_auroc_and_narrows_with_more_images():
     assert interval(400) < 0.5 * interval(20)
 
 
+def test_auroc_interval_less_another_method_pairs_the_samples():
+    labels = np.arange(40) % 2
+    scores = labels + np.random.default_rng(0).normal(size=40)
+    assert auroc_interval(labels, scores, less=3 * scores + 1) == (0.0, 0.0)
+    assert auroc_interval(labels, labels, less=-labels) == pytest.approx((1.0, 1.0))
+    # Against a method that ranks nothing, the AUROC less a half.
+    low, high = auroc_interval(labels, scores)
+    than_chance = auroc_interval(labels, scores, less=np.zeros(40))
+    assert than_chance == pytest.approx((low - 0.5, high - 0.5))
+
+
 def test_roc_curve_by_hand():
     curve = roc([1, 0, 1, 0], [4.0, 3.0, 2.0, 1.0])
     assert curve.false_positive_rate.tolist() == [0, 0, 0.5, 0.5, 1]
