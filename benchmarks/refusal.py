@@ -23,15 +23,15 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from piad.cli import choose_device, run_script
 from piad.config import TestConfig
 from piad.images import IMAGE_SUFFIXES, read_image, stored_size
-from piad.locate import contenders, make_target
+from piad.locate import contenders, make_target, pose_initialiser
 from piad.models import load_models
+from piad.normality import evenly
 from piad.pose import RefineConfig, closeness, refine_pose
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.refusal import gallery_agreement, judge
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
 from piad.target import Target
-from retrieval import PoseInitialiser
 
 
 def cropped(path: Path, intrinsics: Intrinsics) -> Tensor:
@@ -60,12 +60,6 @@ def made_up(query: Tensor) -> dict[str, Tensor]:
         "rough noise": torch.nn.functional.interpolate(rough, size, mode="bilinear")[0],
         "mirrored query": query.flip(2),
     }
-
-
-def spread(items: list, count: int) -> list:
-    """At most `count` of the items, evenly spread."""
-    step = max(1.0, len(items) / max(1, count))
-    return [items[int(i * step)] for i in range(min(count, len(items)))]
 
 
 def true_shares(run, scene, reflectance, models, own: float, refine: RefineConfig, device):
@@ -135,20 +129,14 @@ def main() -> None:
         own = gallery_agreement(scene, reflectance, models, cfg.refine, run, device)
         print(f"the gallery's own agreement: {own:.3f}")
         true = true_shares(run, scene, reflectance, models, own, cfg.refine, device)
-        initialiser = PoseInitialiser(
-            [view.camera for view in scene.gallery],
-            [view.image() for view in scene.gallery],
-            [view.image() for view in reflectance.gallery],
-            models.joined or models.colour,
-            cfg.initial_pose,
-            run.cache,
-            device,
+        initialiser = pose_initialiser(
+            scene, reflectance, models, cfg.initial_pose, device, run.cache
         )
     intrinsics = scene.queries[0].intrinsics
     photographs = made_up(scene.queries[0].image())
     for folder in options.foreign:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        photographs |= {str(p): cropped(p, intrinsics) for p in spread(paths, options.count)}
+        photographs |= {str(p): cropped(p, intrinsics) for p in evenly(paths, options.count)}
     foreign = []
     for name, photograph in photographs.items():
         colour = photograph[None].to(device)

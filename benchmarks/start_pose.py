@@ -39,11 +39,13 @@ from gaussian_renderer.se3 import pose_error
 from piad.cli import choose_device, run_script
 from piad.config import TestConfig
 from piad.evaluation import query_lights
+from piad.locate import pose_initialiser
 from piad.models import load_models
-from piad.pose import Target
+from piad.normality import evenly
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
+from piad.target import Target
 from piad.true_poses import true_query_cameras
 from retrieval import PoseInitialiser, StartPose
 from retrieval.views import object_centre
@@ -78,8 +80,7 @@ def missing(kind: str, checkpoint: str) -> str:
 
 def spread(items: list, count: int) -> list:
     """At most `count` of the items, evenly spread; all for 0."""
-    count = min(count, len(items)) or len(items)
-    return [items[i * len(items) // count] for i in range(count)]
+    return evenly(items, count or len(items))
 
 
 def turned(image: Tensor, camera: Camera, degrees: float) -> tuple[Tensor, Camera]:
@@ -189,14 +190,8 @@ class Ways:
         for way, kind in wanted:
             name = f"{'paper' if way == 'original' else way}, {kind}"
             began = self.clock()
-            self.searches[name] = PoseInitialiser(
-                [view.camera for view in scene.gallery],
-                [view.image() for view in scene.gallery],
-                [view.image() for view in reflectance.gallery],
-                models.joined or models.colour,
-                replace(cfg.initial_pose, initial_pose=way, matcher=kind),
-                device=device,
-            )
+            own = replace(cfg.initial_pose, initial_pose=way, matcher=kind)
+            self.searches[name] = pose_initialiser(scene, reflectance, models, own, device)
             self.gallery_seconds[name] = self.clock() - began
 
     def rows(self, target: Target, truth: Camera, centre: Tensor, degrees: float) -> list[dict]:

@@ -20,6 +20,8 @@ from piad.target import Target
 from retrieval import PoseInitialiser, StartPose
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from piad.config import Config
     from piad.run_folder import RunFolder
     from piad.scenes import Query, Scene
@@ -64,14 +66,8 @@ def locate_queries(
     if not todo:
         print(f"all {len(scene.queries)} queries have their pose already")
         return
-    initialiser = PoseInitialiser(
-        [view.camera for view in scene.gallery],
-        [view.image() for view in scene.gallery],
-        [view.image() for view in reflectance_scene.gallery],
-        models.joined or models.colour,
-        cfg.initial_pose,
-        run.cache,
-        device,
+    initialiser = pose_initialiser(
+        scene, reflectance_scene, models, cfg.initial_pose, device, run.cache
     )
     run.poses.header["weights"] = {
         **run.poses.header.get("weights", {}),
@@ -100,6 +96,26 @@ def locate_queries(
             print(f"not found: {query.id} ({record['message']})")
         elif record["ambiguous"]:
             print(f"ambiguous: {query.id} ({record['message']})")
+
+
+def pose_initialiser(
+    scene: Scene,
+    reflectance_scene: Scene,
+    models: ModelPair,
+    cfg: InitialPoseConfig,
+    device: torch.device,
+    cache: Path | None = None,
+) -> PoseInitialiser:
+    """What finds start poses among a scene's gallery; `cache` keeps the gallery's encoding."""
+    return PoseInitialiser(
+        [view.camera for view in scene.gallery],
+        [view.image() for view in scene.gallery],
+        [view.image() for view in reflectance_scene.gallery],
+        models.joined or models.colour,
+        cfg,
+        cache,
+        device,
+    )
 
 
 def contenders(start: StartPose) -> list[Tensor]:

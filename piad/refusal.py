@@ -18,6 +18,7 @@ import torch
 from gaussian_renderer.files import write_json
 from piad.fingerprint import gallery_fingerprint
 from piad.models import ModelPair, models_fingerprint
+from piad.normality import evenly
 from piad.pose import RefineConfig, RefinedPose, closeness, polish_pose
 from piad.reflectance import read_json
 from piad.target import Target
@@ -105,10 +106,8 @@ def gallery_agreement(
     if kept.get("depends") == depends:
         return kept["median"]
     pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
-    step = max(1.0, len(pairs) / OWN_VIEWS)
     values = []
-    for index in range(min(OWN_VIEWS, len(pairs))):
-        view, reflectance = pairs[int(index * step)]
+    for view, reflectance in evenly(pairs, OWN_VIEWS):
         image = torch.cat([view.image(), reflectance.image()]).to(device)
         target = Target.of(image, view.camera.intrinsics)
         values.append(closeness(target, view.camera.world_to_camera, models, cfg)[1])
