@@ -17,8 +17,18 @@ from pose_rasterizer.ops import (
 )
 
 
+class Choices(NamedTuple):
+    """How residuals are made; see `pose_normal_equations`."""
+
+    direction_term: bool
+    by_tile: bool
+    contrast_floor: float
+    silhouette_scale: float
+
+
 class NormalEquations(NamedTuple):
-    """What `pose_normal_equations` returns; P = 6 + 2 C: twist (rho, phi), gains, offsets.
+    """What `pose_normal_equations` returns; P = 6 + 2 C: twist (rho, phi), gains, offsets; P = 6
+    where each tile has its own light.
 
     cost: [B]. H: [B, P, P] = J^T W J. g: [B, P] = J^T W r, the cost's gradient. image: [B, C, H, W]
     over black. alpha: [B, 1, H, W]. The compiled back ends return cost, H and g in float64.
@@ -45,8 +55,8 @@ def pose_normal_equations(
     size: tuple[int, int],
     target: Tensor,
     weight: Tensor,
-    gain: Tensor,
-    offset: Tensor,
+    gain: Tensor | None = None,
+    offset: Tensor | None = None,
     backdrop: Tensor,
     robust_scale: Tensor | float = 0.0,
     silhouette_target: Tensor | None = None,
@@ -54,6 +64,9 @@ def pose_normal_equations(
     sh_degree: int | None = None,
     near: float = 0.01,
     direction_term: bool = True,
+    light: str = "global",
+    contrast_floor: float = 0.02,
+    silhouette_scale: float = 0.0,
     backend: str | None = None,
 ) -> NormalEquations:
     """Cost, J^T W J and J^T W r of rendered minus target over pose and light.
@@ -64,14 +77,24 @@ def pose_normal_equations(
     rho(r) = r^2 / 2 / (1 + r^2 / s^2) (Geman and McClure). W is weight rho'(r) / r, so g is the
     cost's exact gradient and H its Gauss-Newton matrix. The pose steps as exp(twist) @ viewmat.
 
+    With light="tile" every 8x8 tile is a window of its own light. m_c = F_c + (1 - A) backdrop_c, and
+    of each channel and tile, with moments weighted by w of its pixels and W = sum w,
+    mh = (m - mean m) / sqrt(var m + contrast_floor^2), qh likewise of the target,
+    e = sum w (mh - qh)^2 / W, cost = sum W e / 2 / (1 + e / s^2). The silhouette is one more such
+    channel. Again g is exact and H Gauss-Newton's. Ours; docs/method_refinement.md of PIAD.
+
     Args:
         means .. colours, intrinsics, size, sh_degree, near: as in `rasterize`.
         viewmat: [B, 4, 4] world_to_camera, OpenCV axes.
         target, weight: [B, C, H, W], weight >= 0.
-        gain, offset, backdrop: [B, C] (or [C] for all).
-        robust_scale: s, [C] or a number, image units; 0 = least squares.
+        gain, offset, backdrop: [B, C] (or [C] for all); with light="tile" only the backdrop.
+        robust_scale: s, [C] or a number, image units (light="tile": of a normalised difference,
+            at most 2); 0 = least squares.
         silhouette_target, silhouette_weight: [B, 1, H, W], both or neither.
         direction_term: whether SH colours depend on the camera's position (exact), or are held.
+        light: "global" (gain and offset of a channel, solved for) or "tile".
+        contrast_floor: image units; windows that vary less count less. light="tile" alone.
+        silhouette_scale: s of the silhouette's windows; light="tile" alone.
         backend: as in `rasterize`. Tensors on a CUDA device are copied to the host, where the CPU
             back end does the work; the result comes back to the device.
     """
@@ -85,16 +108,25 @@ def pose_normal_equations(
     intrinsics = _batched("intrinsics", intrinsics, (3, 3), batch, "[3, 3]")
     if (silhouette_target is None) != (silhouette_weight is None):
         raise ValueError("give silhouette_target and silhouette_weight together, or neither")
+    if light not in ("global", "tile"):
+        raise ValueError(f'light must be "global" or "tile", found {light!r}')
+    choices = Choices(direction_term, light == "tile", contrast_floor, silhouette_scale)
+    if choices.by_tile and not contrast_floor > 0:
+        raise ValueError(f"contrast_floor must be above 0, found {contrast_floor}")
+    if choices.by_tile and gain is None and offset is None:  # they aren't read
+        gain, offset = torch.ones_like(backdrop), torch.zeros_like(backdrop)
+    if gain is None or offset is None:
+        raise ValueError('give gain and offset, or light="tile" and neither')
     images = {"target": target, "weight": weight}
-    light = {"gain": gain, "offset": offset, "backdrop": backdrop}
+    lights = {"gain": gain, "offset": offset, "backdrop": backdrop}
     shapes = {"silhouette_target": silhouette_target, "silhouette_weight": silhouette_weight}
     named = {"quats": quats, "scales": scales, "opacities": opacities, "sh": sh, "colours": colours}
-    named |= {"viewmat": viewmat, "intrinsics": intrinsics} | images | light | shapes
+    named |= {"viewmat": viewmat, "intrinsics": intrinsics} | images | lights | shapes
     _check_same(means, named)
     for name, value in images.items():
         images[name] = _batched(name, value, (channels, *size), batch, f"[{channels}, H, W]")
-    for name, value in light.items():
-        light[name] = _batched(name, value, (channels,), batch, f"[{channels}]")
+    for name, value in lights.items():
+        lights[name] = _batched(name, value, (channels,), batch, f"[{channels}]")
     for name, value in shapes.items():
         if value is not None:
             shapes[name] = _batched(name, value, (1, *size), batch, "[1, H, W]")
@@ -102,7 +134,7 @@ def pose_normal_equations(
     scale = _batched("robust_scale", scale.expand(channels), (channels,), 1, f"[{channels}]")[0]
 
     features = sh if sh is not None else colours
-    residuals = [*images.values(), *light.values(), scale, *shapes.values()]
+    residuals = [*images.values(), *lights.values(), scale, *shapes.values()]
     gaussians = [means, quats, scales, opacities, features]
     gaussians, residuals = (
         [None if t is None else t.contiguous() for t in group] for group in (gaussians, residuals)
@@ -122,6 +154,6 @@ def pose_normal_equations(
         intrinsics.contiguous(),
         residuals,
         settings,
-        direction_term,
+        choices,
     )
     return NormalEquations(*(t.to(on_device) for t in found))

@@ -20,6 +20,9 @@ class Residuals(ctypes.Structure):
         *_pointers("target", "weight", "gain", "offset", "backdrop", "robust_scale"),
         *_pointers("silhouette_target", "silhouette_weight"),
         ("direction_term", ctypes.c_int32),
+        ("window_light", ctypes.c_int32),
+        ("contrast_floor", ctypes.c_float),
+        ("silhouette_scale", ctypes.c_float),
     ]
 
 
@@ -41,7 +44,7 @@ def library() -> ctypes.CDLL:
     return lib
 
 
-def normal_equations(gaussians, viewmats, intrinsics, residuals, settings, direction_term):
+def normal_equations(gaussians, viewmats, intrinsics, residuals, settings, choices):
     """cost [B], H [B, P, P], g [B, P] (float64), image [B, C, H, W], alpha [B, 1, H, W].
 
     Args:
@@ -49,12 +52,12 @@ def normal_equations(gaussians, viewmats, intrinsics, residuals, settings, direc
         viewmats: [B, 4, 4]. intrinsics: [B, 3, 3].
         residuals: target, weight [B, C, H, W], gain, offset, backdrop [B, C], robust_scale [C],
             silhouette_target, silhouette_weight [B, 1, H, W] or None; contiguous.
-        settings: `cpu.Settings`.
+        settings: `cpu.Settings`. choices: `normal_equations.Choices`.
     """
     lib = library()
     batch, channels = residuals[2].shape
     height, width = settings.size
-    num_params = 6 + 2 * channels
+    num_params = 6 + (0 if choices.by_tile else 2 * channels)
     cost = torch.empty(batch, dtype=torch.float64)
     hessian = torch.empty(batch, num_params, num_params, dtype=torch.float64)
     gradient = torch.empty(batch, num_params, dtype=torch.float64)
@@ -86,7 +89,10 @@ def normal_equations(gaussians, viewmats, intrinsics, residuals, settings, direc
             pointer(robust_scale),
             at(shape, b),
             at(shape_weight, b),
-            direction_term=int(direction_term),
+            direction_term=int(choices.direction_term),
+            window_light=int(choices.by_tile),
+            contrast_floor=choices.contrast_floor,
+            silhouette_scale=choices.silhouette_scale,
         )
         outputs = (cost, hessian, gradient, image, alpha)
         system = System(*(at(t, b) for t in outputs), radii=pointer(radii))

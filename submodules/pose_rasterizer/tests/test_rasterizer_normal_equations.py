@@ -115,6 +115,49 @@ def test_gradient_is_the_slope_of_the_robust_cost(problem):
         assert torch.allclose(slope, system.g[:, index], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("channels", "degree", "options"),
+    [
+        (1, None, {"robust": 0.0, "silhouette": False}),
+        (3, 2, {"robust": 0.4}),
+        (6, 3, {"robust": 0.4}),
+        (5, 1, {"size": (8, 17)}),
+    ],
+)
+def test_tile_light_equals_forward_mode_reference(problem, relative, channels, degree, options):
+    made = problem(channels, degree, **options) | {"light": "tile", "silhouette_scale": 0.7}
+    made["weight"][:, :, 4:9] = 0  # windows with holes
+    reference, compiled = solve(made), solve(made, torch.float32, backend="cpu")
+    assert compiled.H.shape == (2, 6, 6) and compiled.g.shape == (2, 6)
+    for name in ("cost", "H", "g", "image", "alpha"):
+        assert relative(getattr(compiled, name), getattr(reference, name)) < 1e-5, name
+    assert torch.equal(compiled.H, compiled.H.transpose(1, 2))
+
+
+def test_tile_light_gradient_is_the_slope_of_its_robust_cost(problem):
+    made = problem(3, 2, robust=0.4, batch=1) | {"light": "tile", "silhouette_scale": 0.7}
+    system, step = solve(made), 1e-5
+    for axis, generator in enumerate(twist_generators(made["viewmat"])):
+        costs = [
+            solve(made | {"viewmat": torch.matrix_exp(sign * step * generator) @ made["viewmat"]})
+            for sign in (1, -1)
+        ]
+        slope = (costs[0].cost - costs[1].cost) / (2 * step)
+        assert torch.allclose(slope, system.g[:, axis], rtol=1e-4, atol=1e-4), axis
+
+
+def test_tile_light_cost_ignores_gain_and_offset_of_a_window(problem, relative):
+    made = problem(3, 2, silhouette=False, size=(16, 16)) | {"light": "tile"}
+    made["contrast_floor"] = 1e-4  # the floor is the one thing that knows how strong light is
+    relit = dict(made)
+    light = torch.tensor([[0.5, 1.0], [1.5, 2.0]]).double()
+    light = light.repeat_interleave(8, 0).repeat_interleave(8, 1)
+    relit["target"] = made["target"] * light + 0.3 * light.flip(0)
+    first, second = solve(made), solve(relit)
+    for name in ("cost", "H", "g"):
+        assert relative(getattr(second, name), getattr(first, name)) < 1e-5, name
+
+
 def test_two_runs_and_any_thread_count_are_equal_bit_for_bit(problem):
     made = problem(channels=6, degree=3, n=300, size=(70, 90))
     threads = torch.get_num_threads()
@@ -149,6 +192,9 @@ def test_empty_scene_has_the_backdrops_cost_and_no_slope(problem, n):
         ({"silhouette_weight": None}, "together"),
         ({"viewmat": torch.eye(4)}, r"viewmat must have shape \[B, 4, 4\]"),
         ({"gain": torch.ones(2, 4)}, "gain must have shape"),
+        ({"gain": None}, "give gain and offset"),
+        ({"light": "pixel"}, "light must be"),
+        ({"light": "tile", "contrast_floor": 0.0}, "contrast_floor"),
     ],
 )
 def test_wrong_shapes_are_named(problem, change, text):

@@ -16,11 +16,16 @@ struct PoseResiduals {
     const float* silhouette_target;  // [H, W], or null
     const float* silhouette_weight;  // [H, W], or null
     int32_t direction_term;          // 0: colours are taken as independent of the position
+    // 0: gain and offset per channel, in the system. 1: each tile's own light divided out; gain and
+    // offset aren't read, robust_scale is of a window's normalised difference, P = 6.
+    int32_t window_light;
+    float contrast_floor;            // standard deviation that every window has at least
+    float silhouette_scale;          // robust scale of the silhouette's windows, 0 = least squares
 };
 
 struct PoseNormalEquations {
     double* cost;      // [1]
-    double* hessian;   // [P, P], P = 6 + 2 C: twist, gains, offsets
+    double* hessian;   // [P, P], P = 6 + 2 C: twist, gains, offsets; or 6
     double* gradient;  // [P]
     float* image;      // [C, H, W], over black
     float* alpha;      // [H, W]

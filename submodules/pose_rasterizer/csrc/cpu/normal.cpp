@@ -11,6 +11,7 @@
 #include "../common/normal_schema.h"
 #include "../common/pose_jvp.h"
 #include "channels.h"
+#include "normal_tile.h"
 #include "pool.h"
 #include "tile.h"
 
@@ -268,6 +269,61 @@ void add_row(const Problem& p, const Channels<C>& channels, size_t at, int colum
     add_pose(j, w, r, sums);
 }
 
+// A window's weights, target and image row by row, normalised. False: nothing to compare.
+struct Window {
+    Float8 m[kTile], q[kTile], w[kTile];
+    WindowMoments moments;
+
+    bool load(const float* target, const float* weight, size_t at, int stride, int columns,
+              int rows, float floor, float scale) {
+        for (int r = 0; r < rows; ++r, at += stride) {
+            q[r] = load_lanes(target + at, columns);
+            w[r] = load_lanes(weight + at, columns);
+        }
+        return normalise_window(m, q, w, rows, floor, scale, moments);
+    }
+};
+
+// Folds a tile into the sums as a window per channel; `total` as the sums, without light.
+template <int C>
+void add_windows(const Problem& p, const Channels<C>& channels, size_t at, int columns, int rows,
+                 const Float8* state, const Float8* left, bool empty, double* total) {
+    const PoseResiduals& in = p.residuals;
+    const int stride = p.scene.width, size = row_size(channels.count);
+    const size_t pixels = size_t(stride) * p.scene.height;
+    Window window;
+    for (int c = 0; c <= channels.count; ++c) {
+        const bool shape = c == channels.count;
+        if (shape && in.silhouette_target == nullptr) break;
+        const float back = shape ? 0.0f : in.backdrop[c];
+        float* shown = shape ? p.out.alpha : p.out.image + c * pixels;
+        for (int r = 0; r < rows; ++r) {
+            window.m[r] = shape ? splat(1.0f) - left[r]
+                                : state[r * size + kColumns + c] + splat(back) * left[r];
+            if (!shape)
+                store_lanes(shown + at + size_t(r) * stride, state[r * size + kColumns + c],
+                            columns);
+        }
+        const float* target = shape ? in.silhouette_target : in.target + c * pixels;
+        const float* weight = shape ? in.silhouette_weight : in.weight + c * pixels;
+        const float scale = shape ? in.silhouette_scale : in.robust_scale[c];
+        if (!window.load(target, weight, at, stride, columns, rows, in.contrast_floor, scale))
+            continue;
+        total[kCost] += window.moments.cost;
+        if (empty) continue;
+        const Float8* first = state + kColumns + channels.count + c * kColumns;
+        const auto derivatives = [&](int r, Float8* j) {
+            const Float8 *d_left = state + r * size, *df = first + r * size;
+            for (int k = 0; k < kColumns; ++k)
+                j[k] = shape ? -d_left[k] : df[k] + splat(back) * d_left[k];
+        };
+        add_window<kColumns>(window.m, window.q, window.w, rows, window.moments, derivatives,
+                             total, total + kGradient);
+    }
+    for (int r = 0; r < rows; ++r)
+        store_lanes(p.out.alpha + at + size_t(r) * stride, splat(1.0f) - left[r], columns);
+}
+
 template <int C, bool kDirection>
 void add_tile(const Problem& p, const Frame& frame, const Columns& columns, int tile,
               Float8* scratch, double* total) {
@@ -283,6 +339,12 @@ void add_tile(const Problem& p, const Frame& frame, const Columns& columns, int 
     JacobianVisitor<C, kDirection> visitor{light, frame, columns, channels, x0 + 0.5 * kTile,
                                            y0 + 0.5 * kTile, state};
     walk_tile(frame, tile, light, visitor);
+    if (p.residuals.window_light != 0) {
+        const bool empty = frame.tile_begin[tile] == frame.tile_begin[tile + 1];
+        add_windows<C>(p, channels, size_t(y0) * p.scene.width + x0, width, height, state,
+                       light.transmittance, empty, total);
+        return;
+    }
     for (int r = 0; r < height; ++r)
         add_row<C>(p, channels, size_t(y0 + r) * p.scene.width + x0, width, state + r * size,
                    light.transmittance[r], sums);
@@ -310,8 +372,9 @@ void add_all(const Problem& p, const Frame& frame, const Columns& columns, doubl
 }
 
 // From the sums to the full symmetric system.
-void fill_system(const double* sums, int channels, const PoseNormalEquations& out) {
-    const int size = kColumns + 2 * channels;
+void fill_system(const double* sums, int channels, bool with_light,
+                 const PoseNormalEquations& out) {
+    const int size = kColumns + (with_light ? 2 * channels : 0);
     for (int i = 0; i < size * size; ++i) out.hessian[i] = 0.0;
     const auto set = [&](int a, int b, double v) {
         out.hessian[a * size + b] = out.hessian[b * size + a] = v;
@@ -321,6 +384,7 @@ void fill_system(const double* sums, int channels, const PoseNormalEquations& ou
         for (int b = a; b < kColumns; ++b) set(a, b, sums[at++]);
     for (int a = 0; a < kColumns; ++a) out.gradient[a] = sums[kGradient + a];
     *out.cost = sums[kCost];
+    if (!with_light) return;
     for (int c = 0; c < channels; ++c) {
         const double* s = sums + kLight + c * kLightSums;
         const int gain = kColumns + c, offset = gain + channels;
@@ -360,7 +424,7 @@ void normal_equations(const PoseScene& scene, const Frame& frame, const PoseResi
     with_channels(scene.num_channels, [&](auto channels) {
         add_some(channels, direction, problem, frame, shared, sums.data());
     });
-    fill_system(sums.data(), scene.num_channels, out);
+    fill_system(sums.data(), scene.num_channels, residuals.window_light == 0, out);
 }
 
 }  // namespace
