@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pose_rasterizer import cpu, cuda, normal_native, normal_reference
+from pose_rasterizer import cpu, cuda, normal_cuda, normal_native, normal_reference
 from pose_rasterizer.cpu import Settings
 from pose_rasterizer.ops import (
     _batched,
@@ -95,8 +95,8 @@ def pose_normal_equations(
         light: "global" (gain and offset of a channel, solved for) or "tile".
         contrast_floor: image units; windows that vary less count less. light="tile" alone.
         silhouette_scale: s of the silhouette's windows; light="tile" alone.
-        backend: as in `rasterize`. Tensors on a CUDA device are copied to the host, where the CPU
-            back end does the work; the result comes back to the device.
+        backend: as in `rasterize`. Tensors on a CUDA device with more than 8 channels are copied to
+            the host, where the CPU back end does the work; the result comes back to the device.
     """
     channels, coeffs = _check_gaussians(means, quats, scales, opacities, sh, colours)
     size = _check_size(size)
@@ -130,7 +130,10 @@ def pose_normal_equations(
     for name, value in shapes.items():
         if value is not None:
             shapes[name] = _batched(name, value, (1, *size), batch, "[1, H, W]")
-    scale = torch.as_tensor(robust_scale, dtype=means.dtype, device=means.device)
+    if isinstance(robust_scale, Tensor):
+        scale = robust_scale.to(means)
+    else:
+        scale = means.new_full((), float(robust_scale))  # filled there: nothing waits for a copy
     scale = _batched("robust_scale", scale.expand(channels), (channels,), 1, f"[{channels}]")[0]
 
     features = sh if sh is not None else colours
@@ -141,13 +144,14 @@ def pose_normal_equations(
     )
     chosen = _choose(backend, means, channels)
     on_device = means.device
-    if chosen is cuda:  # no kernel for this yet: a copy to the host costs less than the reference
+    kernels = channels <= normal_cuda.MAX_CHANNELS and not choices.by_tile
+    if chosen is cuda and not kernels:  # a copy to the host costs less than the reference
         gaussians, residuals, (viewmats, intrinsics) = (
             [None if t is None else t.cpu() for t in group]
             for group in (gaussians, residuals, (viewmats, intrinsics))
         )
         chosen = _choose(None, gaussians[0], channels)
-    module = normal_native if chosen is cpu else normal_reference
+    module = {cpu: normal_native, cuda: normal_cuda}.get(chosen, normal_reference)
     found = module.normal_equations(
         gaussians,
         viewmats.contiguous(),

@@ -1,11 +1,18 @@
 """Scenes and helpers shared by the rasterizer's tests (as fixtures that return functions)."""
 
+import ctypes
 import math
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
-from pose_rasterizer import rasterize
+from pose_rasterizer import build, cuda, normal_cuda, normal_equations, ops, rasterize
 
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++")
+CACHES = (cuda._library, cuda._capacities, normal_cuda._layout)  # of what the library is
 NAMES = ("means", "quats", "scales", "opacities", "features", "viewmat", "background", "offset")
 
 
@@ -109,3 +116,94 @@ def relative():
         return float((a - b).norm() / b.norm().clamp(min=1e-12))
 
     return run
+
+
+@pytest.fixture
+def problem(make_scene):
+    """problem(channels, degree, ...) -> keyword arguments of pose_normal_equations, float64."""
+
+    def make(channels=3, degree=2, *, robust=0.2, silhouette=True, light=True, n=24,
+             size=(19, 21), batch=2):  # fmt: skip
+        scene = make_scene(n, size, channels, degree)
+        g = torch.Generator().manual_seed(5)
+
+        def rand(*shape):
+            return torch.rand(*shape, generator=g, dtype=torch.float64).float().double()
+
+        viewmat = scene["viewmat"].repeat(batch, 1, 1)
+        viewmat[:, 0, 3] += 0.0625 * torch.arange(batch)
+        out = {name: scene[name] for name in NAMES[:4]}
+        out |= {
+            "sh" if degree is not None else "colours": scene["features"],
+            "viewmat": viewmat,
+            "intrinsics": scene["intrinsics"],
+            "size": size,
+            "target": rand(batch, channels, *size),
+            "weight": rand(batch, channels, *size),
+            "gain": 0.5 + rand(batch, channels) if light else torch.ones(batch, channels).double(),
+            "offset": 0.2 * rand(batch, channels) * light,
+            "backdrop": rand(batch, channels),
+            "robust_scale": torch.full((channels,), robust, dtype=torch.float64),
+        }
+        if silhouette:
+            out["silhouette_target"] = rand(batch, 1, *size).round()
+            out["silhouette_weight"] = rand(batch, 1, *size)
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory):
+    """emulator(channels) -> the kernels as a library that runs on the CPU."""
+    folder = tmp_path_factory.mktemp("emulator")
+    built = {}
+
+    def load(channels):
+        if channels not in built:
+            library = folder / f"c{channels}.so"
+            flags = "-std=c++17 -O1 -ffp-contract=off -fPIC -shared -fvisibility=hidden".split()
+            flags += ["-DPOSE_EMULATE", f"-DPOSE_CHANNELS={channels}", f"-I{HERE / 'emulator'}"]
+            source = str(build.source_folder() / "cuda" / "api.cu")
+            command = [COMPILER, *flags, "-x", "c++", source, "-o", str(library)]
+            subprocess.run(command, check=True)
+            built[channels] = ctypes.CDLL(str(library))
+        return built[channels]
+
+    return load
+
+
+@pytest.fixture(
+    params=["emulated", "emulated, autograd in Python", pytest.param("gpu", marks=pytest.mark.gpu),
+            pytest.param("gpu, autograd in Python", marks=pytest.mark.gpu)]
+)  # fmt: skip
+def device(request, monkeypatch):
+    """Device of the tensors; on the CPU they go through the CUDA back end on the emulator."""
+    if "Python" in request.param:
+        monkeypatch.setattr(cuda, "_render_op", lambda: None)
+    elif COMPILER is not None:
+        assert cuda._render_op() is not None
+    if request.param.startswith("gpu"):
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
+        yield "cuda"
+        return
+    if COMPILER is None:
+        pytest.skip("the emulator needs g++")
+    emulator = request.getfixturevalue("emulator")
+    for cached in CACHES:
+        cached.cache_clear()
+    monkeypatch.setattr(cuda.build_cuda, "load_library", emulator)
+    monkeypatch.setattr(cuda, "_stream", lambda device: None)
+    monkeypatch.setattr(cuda, "_memory_limit", lambda device: 1 << 20)
+    monkeypatch.setattr(cuda, "_multiprocessors", lambda device: 3)
+    choose = ops._choose
+
+    def pick(backend, means, channels):
+        return choose(backend, means, channels) if backend == "reference" else cuda
+
+    for module in (ops, normal_equations):
+        monkeypatch.setattr(module, "_choose", pick)
+    yield "cpu"
+    for cached in CACHES:
+        cached.cache_clear()

@@ -6,72 +6,12 @@ capture, large sizes) is in test_cuda_gpu.py.
 """
 
 import ctypes
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
-from pose_rasterizer import build, cuda, ops
+from pose_rasterizer import cuda, ops
 
-HERE = Path(__file__).parent
-COMPILER = shutil.which("g++")
 ALL = ("means", "quats", "scales", "opacities", "features", "viewmat", "background", "offset")
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory):
-    """emulator(channels) -> the kernels as a library that runs on the CPU."""
-    folder = tmp_path_factory.mktemp("emulator")
-    built = {}
-
-    def load(channels):
-        if channels not in built:
-            library = folder / f"c{channels}.so"
-            flags = "-std=c++17 -O1 -ffp-contract=off -fPIC -shared -fvisibility=hidden".split()
-            flags += ["-DPOSE_EMULATE", f"-DPOSE_CHANNELS={channels}", f"-I{HERE / 'emulator'}"]
-            source = str(build.source_folder() / "cuda" / "api.cu")
-            command = [COMPILER, *flags, "-x", "c++", source, "-o", str(library)]
-            subprocess.run(command, check=True)
-            built[channels] = ctypes.CDLL(str(library))
-        return built[channels]
-
-    return load
-
-
-@pytest.fixture(
-    params=["emulated", "emulated, autograd in Python", pytest.param("gpu", marks=pytest.mark.gpu),
-            pytest.param("gpu, autograd in Python", marks=pytest.mark.gpu)]
-)  # fmt: skip
-def device(request, monkeypatch):
-    """Device of the tensors; on the CPU they go through the CUDA back end on the emulator."""
-    if "Python" in request.param:
-        monkeypatch.setattr(cuda, "_render_op", lambda: None)
-    elif COMPILER is not None:
-        assert cuda._render_op() is not None
-    if request.param.startswith("gpu"):
-        if not torch.cuda.is_available():
-            pytest.skip("no GPU")
-        yield "cuda"
-        return
-    if COMPILER is None:
-        pytest.skip("the emulator needs g++")
-    emulator = request.getfixturevalue("emulator")
-    for cached in (cuda._library, cuda._capacities):
-        cached.cache_clear()
-    monkeypatch.setattr(cuda.build_cuda, "load_library", emulator)
-    monkeypatch.setattr(cuda, "_stream", lambda device: None)
-    monkeypatch.setattr(cuda, "_memory_limit", lambda device: 1 << 20)
-    monkeypatch.setattr(cuda, "_multiprocessors", lambda device: 3)
-    choose = ops._choose
-
-    def pick(backend, means, channels):
-        return choose(backend, means, channels) if backend == "reference" else cuda
-
-    monkeypatch.setattr(ops, "_choose", pick)
-    yield "cpu"
-    for cached in (cuda._library, cuda._capacities):
-        cached.cache_clear()
 
 
 @pytest.fixture

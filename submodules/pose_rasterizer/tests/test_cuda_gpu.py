@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pose_rasterizer import cuda, rasterize
+from pose_rasterizer import cuda, pose_normal_equations, rasterize
 
 pytestmark = [
     pytest.mark.gpu,
@@ -134,3 +134,50 @@ def test_a_pose_step_can_be_captured_in_a_graph(make_scene, relative):
     fresh_image, fresh_gradient = step()
     assert torch.equal(image, fresh_image)
     assert relative(gradient.cpu(), fresh_gradient.cpu()) <= 1e-4
+
+
+NORMAL = ("cost", "H", "g", "image", "alpha")
+
+
+def solve(problem, device, **options):
+    there = {k: v.to(device).float() if torch.is_tensor(v) else v for k, v in problem.items()}
+    return pose_normal_equations(*(there.pop(k) for k in GAUSSIAN[:4]), **there, **options)
+
+
+@pytest.mark.parametrize("tile", [{}, {"light": "tile"}])
+@pytest.mark.parametrize(
+    ("n", "size", "channels", "batch"),
+    [(20_000, (200, 200), 6, 3), (5000, (127, 255), 3, 2), (50_000, (400, 400), 6, 1)],
+)
+def test_normal_equations_equal_the_cpus(problem, relative, n, size, channels, batch, tile):
+    made = problem(channels, 3, n=n, size=size, batch=batch) | tile
+    made["scales"] = (made["scales"] * (20 / n) ** 0.5).float().double()
+    exact, found = solve(made, "cpu"), solve(made, "cuda")
+    again = solve(made, "cuda")
+    for name in NORMAL:
+        value = getattr(found, name)
+        assert value.is_cuda and torch.equal(value, getattr(again, name)), name
+        assert relative(value.cpu(), getattr(exact, name)) <= 1e-3, name
+
+
+def test_normal_equations_can_be_captured_and_wait_for_nothing(problem):
+    made = problem(6, 2, n=3000, size=(80, 96))
+    there = {k: v.cuda().float() if torch.is_tensor(v) else v for k, v in made.items()}
+    gaussians = [there.pop(k) for k in GAUSSIAN[:4]]
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            pose_normal_equations(*gaussians, **there)
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        fresh = pose_normal_equations(*gaussians, **there)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = pose_normal_equations(*gaussians, **there)
+    graph.replay()
+    torch.cuda.synchronize()
+    for a, b in zip(fresh, captured, strict=True):
+        assert torch.equal(a, b)

@@ -8,41 +8,6 @@ from pose_rasterizer.normal_reference import twist_generators
 GAUSSIANS = ("means", "quats", "scales", "opacities")
 
 
-@pytest.fixture
-def problem(make_scene):
-    """problem(channels, degree, ...) -> keyword arguments of pose_normal_equations, float64."""
-
-    def make(channels=3, degree=2, *, robust=0.2, silhouette=True, light=True, n=24,
-             size=(19, 21), batch=2):  # fmt: skip
-        scene = make_scene(n, size, channels, degree)
-        g = torch.Generator().manual_seed(5)
-
-        def rand(*shape):
-            return torch.rand(*shape, generator=g, dtype=torch.float64).float().double()
-
-        viewmat = scene["viewmat"].repeat(batch, 1, 1)
-        viewmat[:, 0, 3] += 0.0625 * torch.arange(batch)
-        out = {name: scene[name] for name in GAUSSIANS}
-        out |= {
-            "sh" if degree is not None else "colours": scene["features"],
-            "viewmat": viewmat,
-            "intrinsics": scene["intrinsics"],
-            "size": size,
-            "target": rand(batch, channels, *size),
-            "weight": rand(batch, channels, *size),
-            "gain": 0.5 + rand(batch, channels) if light else torch.ones(batch, channels).double(),
-            "offset": 0.2 * rand(batch, channels) * light,
-            "backdrop": rand(batch, channels),
-            "robust_scale": torch.full((channels,), robust, dtype=torch.float64),
-        }
-        if silhouette:
-            out["silhouette_target"] = rand(batch, 1, *size).round()
-            out["silhouette_weight"] = rand(batch, 1, *size)
-        return out
-
-    return make
-
-
 def solve(problem, dtype=torch.float64, **options):
     """pose_normal_equations with positional Gaussians, in `dtype`."""
     problem = {k: v.to(dtype) if torch.is_tensor(v) else v for k, v in problem.items()}
@@ -200,14 +165,3 @@ def test_empty_scene_has_the_backdrops_cost_and_no_slope(problem, n):
 def test_wrong_shapes_are_named(problem, change, text):
     with pytest.raises(ValueError, match=text):
         solve(problem() | change, torch.float32)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_tensors_on_a_gpu_get_the_cpus_answer(problem):
-    given = problem()
-    there = {k: v.cuda() if torch.is_tensor(v) else v for k, v in given.items()}
-    found, expected = (solve(p, torch.float32) for p in (there, given))
-    for name, value, exact in zip(found._fields, found, expected, strict=True):
-        assert value.is_cuda, name
-        torch.testing.assert_close(value.cpu(), exact, rtol=0, atol=0)

@@ -4,6 +4,7 @@
 
 #include "../common/export.h"
 #include "adjoint.cuh"
+#include "normal.cuh"
 
 namespace {
 
@@ -52,6 +53,21 @@ template <bool kDepth> cudaError_t launch_backward_tiles(const PoseCudaArgs& a, 
     }
     const unsigned tiles = unsigned(a.num_cameras) * TileGrid(a).count();
     POSE_LAUNCH(kernel, dim3(tiles), dim3(kTileThreads), bytes, s, a);
+    return cudaGetLastError();
+}
+
+template <bool kDirection> cudaError_t launch_normal(const PoseCudaNormal& n, cudaStream_t s) {
+    const PoseCudaArgs& a = n.render;
+    if (a.num_gaussians > 0) {
+        auto columns = splat_columns<C, kDirection>;
+        const dim3 splats(blocks_for(a.num_gaussians, kSplatThreads), a.num_cameras);
+        POSE_LAUNCH(columns, splats, dim3(kSplatThreads), 0, s, n);
+    }
+    auto tiles = normal_tiles<C, kDirection>;
+    POSE_LAUNCH(tiles, dim3(unsigned(a.num_cameras) * TileGrid(a).count()), dim3(kTileThreads), 0, s,
+                n);
+    POSE_LAUNCH(sum_systems<C>, dim3(blocks_for(kNormalSums<C>, 32), a.num_cameras),
+                dim3(kSystemThreads), 0, s, n);
     return cudaGetLastError();
 }
 
@@ -124,4 +140,20 @@ POSE_EXPORT const char* pose_cuda_backward_splats(const PoseCudaArgs* args) {
         POSE_LAUNCH(kernel, grid, dim3(kAdjointThreads), 0, s, a);
     }
     return message(cudaGetLastError());
+}
+
+// Floats per splat (`columns`) and per tile (`parts`) that the normal equations need, and the size of
+// their parameter block.
+POSE_EXPORT void pose_cuda_normal_layout(int32_t direction, int64_t out[3]) {
+    out[0] = 4 * (direction != 0 ? kColumnVectors<C, true> : kColumnVectors<C, false>);
+    out[1] = kNormalSums<C>, out[2] = sizeof(PoseCudaNormal);
+}
+
+// The cost and normal equations of every camera, after pose_cuda_forward with the same `render`.
+POSE_EXPORT const char* pose_cuda_normal_equations(const PoseCudaNormal* normal) {
+    const PoseCudaNormal& n = *normal;
+    const DeviceGuard guard(n.render.device);
+    if (guard.status() != cudaSuccess) return message(guard.status());
+    const cudaStream_t s = static_cast<cudaStream_t>(n.render.stream);
+    return message(n.direction_term != 0 ? launch_normal<true>(n, s) : launch_normal<false>(n, s));
 }

@@ -26,6 +26,12 @@ constexpr int kKeptFloats = 4;
 template <int C>
 constexpr int kRowFloats = (kSumFloats<C> + kKeptFloats + 7) / 8 * 8;  // whole sectors
 constexpr int kPoseFloats = 16;  // rotation 9, translation 3, camera centre 3, padding
+// Normal equations. Of a splat: 5 numbers per pose column (see factor_jvp.h), with the direction term
+// 3 per colour; in whole float4. Sums of a tile: 21 pose pairs, pose gradient 6, cost, then 17 per colour.
+template <int C, bool kDirection>
+constexpr int kColumnVectors = (30 + (kDirection ? 3 * C : 0) + 3) / 4;
+constexpr int kPoseSums = 28, kLightSums = 17;
+template <int C> constexpr int kNormalSums = kPoseSums + kLightSums * C;
 
 }  // namespace pose_rasterizer
 
@@ -93,6 +99,25 @@ struct PoseCudaArgs {
     int32_t adjoint_blocks;   // grid x of splats_adjoint
     int32_t multiprocessors;
     float near;
+};
+
+// Of pose_cuda_normal_equations. `render` as forward left it with keep = 1, without background.
+struct PoseCudaNormal {
+    PoseCudaArgs render;
+    const float* target;             // [B, C, H, W]
+    const float* weight;             // [B, C, H, W], >= 0
+    const float* gain;               // [B, C]
+    const float* offset;             // [B, C]
+    const float* backdrop;           // [B, C]
+    const float* robust_scale;       // [C], 0 = least squares
+    const float* silhouette_target;  // [B, H, W], or null
+    const float* silhouette_weight;  // [B, H, W], or null
+    float* columns;                  // scratch: [B, N, 4 * kColumnVectors]
+    float* parts;                    // scratch: [B, tiles, kNormalSums]
+    double* cost;                    // [B]
+    double* hessian;                 // [B, P, P], P = 6 + 2 C: twist, gains, offsets
+    double* gradient;                // [B, P]
+    int32_t direction_term;          // 0: colours are taken as independent of the position
 };
 
 }  // extern "C"
