@@ -152,7 +152,7 @@ def build_autograd() -> Path:
     flags.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}")
     flags += [f"-I{path}" for path in includes]
     links = [f"-L{root / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10"]
-    files = [source, build.source_folder() / "cuda" / "args.h"]
+    files = [*sorted(source.parent.glob("*.h")), source, build.source_folder() / "cuda" / "args.h"]
     version = build._run([compiler, "--version"]).stdout
     key = build._key(files, " ".join(flags), torch.__version__, version)
     target = build.cache_folder() / f"pose_rasterizer_autograd-{key}.so"

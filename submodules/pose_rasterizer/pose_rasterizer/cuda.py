@@ -66,7 +66,7 @@ class Library:
     pose_floats: int  # per camera and block
     splats_per_part: int
     row_floats: int  # that a row of v_features must have to hold the sums
-    numbers: list[int]  # the first fields of `Call` in csrc/torch/autograd.cpp
+    numbers: list[int]  # `Library` of csrc/torch/registry.h
 
 
 @functools.cache
@@ -90,8 +90,9 @@ def library(channels: int) -> None:
         _library(size)
 
 
-def _stream(device: torch.device) -> int:
-    return torch.cuda.current_stream(device).cuda_stream
+def _stream(device: int) -> int:
+    """Address of torch's current stream on the device."""
+    return torch._C._cuda_getCurrentRawStream(device)
 
 
 @functools.cache
@@ -139,7 +140,8 @@ class Capacities:
 
 
 @functools.cache
-def _capacities(device: int) -> Capacities:
+def _capacities(device: int, quick: bool = False) -> Capacities:
+    """Of calls from Python; `quick`: the memory of csrc/torch/registry.h, which has the same rule."""
     return Capacities()
 
 
@@ -216,7 +218,7 @@ def _forward(inputs, settings, keep: bool):
         features.data_ptr(), viewmats.data_ptr(), intrinsics.data_ptr(), pointer(backgrounds),
         pointer(offsets), image.data_ptr(), alpha.data_ptr(), depth.data_ptr(), radii.data_ptr(),
         splats, begins, used, ids, masks if mask_bytes else None, order if ordered else None, total,
-        counters, keys, host_total, *_NO_GRADIENTS, _stream(device), n, capacity, 0, cameras,
+        counters, keys, host_total, *_NO_GRADIENTS, _stream(index), n, capacity, 0, cameras,
         settings.num_coeffs, settings.sh_degree, width, height, int(keep), 0, index, 0,
         _multiprocessors(index), settings.near,
     )  # fmt: skip
@@ -281,7 +283,7 @@ def _backward(inputs, outputs, frame: Frame, grads, wanted):
     _point_to(args, inputs, outputs)
     args.v_image, args.v_alpha, args.v_depth = pointer(v_image), pointer(v_alpha), pointer(v_depth)
     args.deterministic = int(deterministic)
-    args.stream = _stream(device)
+    args.stream = _stream(device.index or 0)
     address = ctypes.addressof(args)
     cleared = 4 * (sums + cameras + 8)
     _check(lib.lib.pose_cuda_backward_tiles(address, scratch.data_ptr(), cleared))
@@ -320,41 +322,59 @@ def _share(inputs, first: int, end: int) -> list:
 
 
 @functools.cache
-def _render_op():
-    """torch.ops.pose_rasterizer.render, or None where it can't be built."""
+def _ops():
+    """torch.ops.pose_rasterizer, or None where it can't be built."""
     try:
         torch.ops.load_library(str(build_cuda.build_autograd()))
     except (BuildError, OSError) as error:
         warnings.warn(f"{error}; gradients take a slower way", RuntimeWarning, stacklevel=2)
         return None
-    return torch.ops.pose_rasterizer.render.default
+    return torch.ops.pose_rasterizer
 
 
-def render(inputs, settings, memo: dict):
-    """Like `forward`, with its gradients recorded by autograd in C++ (csrc/torch/autograd.cpp).
+_registered: set[tuple[int, int]] = set()  # (device, channels) that `rasterize` may be called with
 
-    Args:
-        memo: kept by the caller for calls of the same shapes on the same device.
+
+def _takes(means: Tensor) -> bool:
+    return means.is_cuda
+
+
+def register(means: Tensor, channels: int) -> bool:
+    """Makes this device and number of channels known to `rasterize`; False where it can't serve."""
+    device = means.get_device()
+    if (device, channels) in _registered:
+        return True
+    ops = _ops()
+    if ops is None or channels > MAX_CHANNELS:
+        return False
+    ops.add_library(channels, _library(channels).numbers)
+    if all(device != known for known, _ in _registered):
+        slots = _capacities(max(device, 0), quick=True).address
+        numbers = [slots, NUM_SLOTS, _multiprocessors(max(device, 0)), MAX_ADJOINT_BLOCKS]
+        ops.add_device(device, numbers)
+    _registered.add((device, channels))
+    return True
+
+
+def rasterize(
+    means, quats, scales, opacities, sh, colours, viewmat, intrinsics, background, offset, size,
+    sh_degree, near,
+):  # fmt: skip
+    """The whole operator in one call (csrc/torch), its gradients recorded by autograd in C++.
+
     Returns:
-        (image, alpha, depth, radii), or None where only `forward` and `backward` can do it: more
-        channels than one library has, or no C++ autograd.
+        [image, alpha, depth, radii], or something false where Python has to see to it: a device or
+        number of channels not registered, tensors that don't fit together, no C++.
     """
-    op = _render_op()
-    if op is None or inputs[4].shape[-1] > MAX_CHANNELS:
+    if not _registered or not _takes(means):
         return None
-    inputs = _aligned(inputs)
-    device = inputs[0].device
-    if "cameras" not in memo:
-        facts = settings.num_coeffs, settings.sh_degree
-        memo["numbers"] = [*_library(inputs[4].shape[-1]).numbers, *settings.size, *facts]
-        memo["multiprocessors"] = _multiprocessors(device.index or 0)
-        memo["cameras"], _ = _cameras_and_tiles(inputs, settings)
-    capacity, host_total = _room(inputs, settings, memo["cameras"])
-    numbers = [
-        *memo["numbers"], capacity, host_total, _stream(device) or 0, MAX_ADJOINT_BLOCKS,
-        memo["multiprocessors"],
-    ]  # fmt: skip
-    return op(*inputs, numbers, settings.near)
+    index = means.get_device()
+    height, width = size
+    degree = -1 if sh_degree is None else sh_degree
+    return torch.ops.pose_rasterizer.rasterize.default(
+        means, quats, scales, opacities, sh, colours, viewmat, intrinsics, background, offset,
+        height, width, degree, near, _memory_limit(index), _stream(index),
+    )  # fmt: skip
 
 
 def forward(inputs, settings, keep: bool):

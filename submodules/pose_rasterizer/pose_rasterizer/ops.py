@@ -156,13 +156,12 @@ def _batched(name, tensor, sizes: tuple, batch: int, shape: str) -> Tensor:
 
 
 class Plan(NamedTuple):
-    """What the checks found about a call. `memo`: what a back end keeps for calls of the kind."""
+    """What the checks found about a call."""
 
     single: bool
     batch: int
     channels: int
     settings: Settings
-    memo: dict
 
 
 _plans: dict[tuple, Plan] = {}
@@ -213,7 +212,7 @@ def _checked_plan(means, named: dict, size, sh_degree, near: float) -> Plan:
         n = means.shape[0]
         _expect_cameras("means2d_offset", offset, (n, 2), batch, f"[{n}, 2]")
     _check_same(means, named)
-    return Plan(single, batch, channels, Settings(size, coeffs, degree, near), {})
+    return Plan(single, batch, channels, Settings(size, coeffs, degree, near))
 
 
 @functools.cache
@@ -263,6 +262,18 @@ def _run_reference(inputs, settings: Settings) -> tuple:
     return tuple(torch.stack(parts) for parts in zip(*cameras, strict=True))
 
 
+def _rasterize_quickly(means, *rest):
+    """`cuda.rasterize`; nothing for what isn't as it expects, about which the checks say more."""
+    try:
+        return cuda.rasterize(means, *rest)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    except RuntimeError as error:
+        if "Expected a value of type" in str(error):
+            return None
+        raise
+
+
 def rasterize(
     means: Tensor,
     quats: Tensor,
@@ -300,9 +311,16 @@ def rasterize(
     others = (
         quats, scales, opacities, sh, colours, viewmat, intrinsics, background, means2d_offset
     )  # fmt: skip
-    plan = _plan(means, others, size, sh_degree, float(near))
-    single, batch, channels, settings, memo = plan
+    if backend is None or backend == "cuda":
+        found = _rasterize_quickly(means, *others, size, sh_degree, float(near))
+        if found:
+            return Rasterization(*found)
+    single, batch, channels, settings = _plan(means, others, size, sh_degree, float(near))
     module = _choose(backend, means, channels)
+    if module is cuda and cuda.register(means, channels):
+        found = _rasterize_quickly(means, *others, size, sh_degree, float(near))
+        if found:
+            return Rasterization(*found)
     if background is None and module is not cuda:
         background = means.new_zeros(channels)
     inputs = [means, quats, scales, opacities, sh if sh is not None else colours]
@@ -324,9 +342,7 @@ def rasterize(
         )
     inputs = [None if t is None else t.contiguous() for t in inputs]
     if with_grad and any(t is not None and t.requires_grad for t in inputs):
-        outputs = module.render(inputs, settings, memo) if module is cuda else None
-        if outputs is None:
-            outputs = _Native.apply(module, settings, *inputs)
+        outputs = _Native.apply(module, settings, *inputs)
     else:
         outputs, _ = module.forward(inputs, settings, False)
     return Rasterization(*(o.squeeze(0) for o in outputs) if single else outputs)

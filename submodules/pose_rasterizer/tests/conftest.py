@@ -179,10 +179,11 @@ def emulator(tmp_path_factory):
 )  # fmt: skip
 def device(request, monkeypatch):
     """Device of the tensors; on the CPU they go through the CUDA back end on the emulator."""
+    monkeypatch.setattr(cuda, "_registered", set())
     if "Python" in request.param:
-        monkeypatch.setattr(cuda, "_render_op", lambda: None)
+        monkeypatch.setattr(cuda, "_ops", lambda: None)
     elif COMPILER is not None:
-        assert cuda._render_op() is not None
+        assert cuda._ops() is not None
     if request.param.startswith("gpu"):
         if not torch.cuda.is_available():
             pytest.skip("no GPU")
@@ -194,7 +195,8 @@ def device(request, monkeypatch):
     for cached in CACHES:
         cached.cache_clear()
     monkeypatch.setattr(cuda.build_cuda, "load_library", emulator)
-    monkeypatch.setattr(cuda, "_stream", lambda device: None)
+    monkeypatch.setattr(cuda, "_takes", lambda means: True)
+    monkeypatch.setattr(cuda, "_stream", lambda device: 0)
     monkeypatch.setattr(cuda, "_memory_limit", lambda device: 1 << 20)
     monkeypatch.setattr(cuda, "_multiprocessors", lambda device: 3)
     choose = ops._choose

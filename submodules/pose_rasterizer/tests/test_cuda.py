@@ -78,7 +78,7 @@ def test_tiles_without_a_list_search_the_scene(compare, make_scene, monkeypatch)
 
 def test_masks_beside_the_lists_match(compare, make_scene, monkeypatch):
     """As where there are too many Gaussians for an entry to hold both."""
-    monkeypatch.setattr(cuda, "_render_op", lambda: None)
+    monkeypatch.setattr(cuda, "_ops", lambda: None)
     monkeypatch.setattr(cuda, "MAX_PACKED", 50)
     compare(make_scene(80, (33, 40), degree=1, seed=4))
 
@@ -164,11 +164,93 @@ def test_gradients_of_gradients_are_refused(device, make_scene):
         found[0].sum().backward()
 
 
-def test_room_for_lists_follows_what_the_device_reported():
-    capacities = cuda.Capacities()
+class QuickRoom:
+    """The same rule in C++, with `Capacities`' interface."""
+
+    def __init__(self):
+        self.slots = torch.zeros(cuda.NUM_SLOTS, dtype=torch.int64)
+        ops_of = cuda._ops()
+        if ops_of is None:
+            pytest.skip("no C++ autograd here")
+        ops_of.add_device(63, [self.slots.data_ptr(), cuda.NUM_SLOTS, 3, 4])
+        self.room = ops_of.room
+
+    def choose(self, shape, splats, limit):
+        return self.room(63, *shape, splats, limit)
+
+
+@pytest.mark.parametrize("make", [cuda.Capacities, QuickRoom])
+def test_room_for_lists_follows_what_the_device_reported(make):
+    capacities = make()
     first, address = capacities.choose((1, 8, 8), 1000, 1 << 30)
     assert first >= cuda.FIRST_ENTRIES
     ctypes.c_int64.from_address(address).value = 50_000  # as the device does
     assert 65_000 <= capacities.choose((1, 8, 8), 1000, 1 << 30)[0] <= 75_000
     assert capacities.choose((1, 8, 8), 2000, 1 << 30)[0] >= 130_000
     assert capacities.choose((1, 8, 8), 2000, 777)[0] == 777
+    other, place = capacities.choose((2, 8, 8), 1000, 1 << 30)
+    assert other == first and place != address
+
+
+def as_given(scene, device):
+    """Positional and keyword arguments of `rasterize` for a scene of make_scene, float32."""
+    there = {k: v.to(device).float() if torch.is_tensor(v) else v for k, v in scene.items()}
+    given = {k: there[k] for k in ("viewmat", "intrinsics", "size", "background")}
+    given |= {"sh": there["features"], "means2d_offset": there["offset"]}
+    return [there[k] for k in ALL[:4]], given
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "text"),
+    [
+        ("quats", torch.ones(20, 3), ValueError, "quats must have shape"),
+        ("quats", [[1.0, 0, 0, 0]], TypeError, "quats must be a tensor"),
+        ("opacities", torch.ones(20).double(), TypeError, "opacities is torch.float64"),
+        ("sh", torch.ones(20, 5, 3), ValueError, "1, 4, 9 or 16 coefficients"),
+        ("viewmat", torch.eye(3), ValueError, "viewmat must have shape"),
+        ("intrinsics", torch.eye(3).repeat(2, 1, 1), ValueError, "intrinsics must have shape"),
+        ("background", torch.ones(4), ValueError, "background must have shape"),
+        ("means2d_offset", torch.ones(19, 2), ValueError, "means2d_offset must have shape"),
+        ("size", (0, 4), ValueError, "at least 1x1"),
+        ("sh_degree", 2, ValueError, "sh_degree must lie in"),
+        ("intrinsics", torch.eye(3).requires_grad_(), ValueError, "no gradient for the intrinsics"),
+    ],
+)
+def test_wrong_inputs_are_named_after_right_ones(device, make_scene, name, value, error, text):
+    gaussians, given = as_given(make_scene(20, (12, 15), degree=1), device)
+    ops.rasterize(*gaussians, **given)
+    value = value.to(device) if torch.is_tensor(value) else value
+    if name in ALL[:4]:
+        gaussians[ALL.index(name)] = value
+    else:
+        given[name] = value
+    with pytest.raises(error, match=text):
+        ops.rasterize(*gaussians, **given)
+
+
+def test_views_of_other_memory_render_alike(device, make_scene):
+    """Strided, misaligned and shared inputs, and sizes that aren't a tuple of ints."""
+    gaussians, given = as_given(make_scene(20, (12, 15), degree=1), device)
+    exact = ops.rasterize(*gaussians, **given)
+    strided = [torch.stack([t, t], -1)[..., 0] for t in gaussians]
+    room = given["sh"].new_zeros(given["sh"].numel() + 1)
+    misaligned = room[1:].view_as(given["sh"]).copy_(given["sh"])
+    found = ops.rasterize(*strided, **given | {"sh": misaligned, "size": [12.0, 15]})
+    assert all(torch.equal(a, b) for a, b in zip(exact, found, strict=True))
+    many = given | {"viewmat": given["viewmat"].expand(3, 4, 4), "size": (12, 15)}
+    for b, camera in enumerate(zip(*ops.rasterize(*strided, **many), strict=True)):
+        assert all(torch.equal(a, c) for a, c in zip(exact, camera, strict=True)), b
+
+
+def test_outputs_can_be_changed_in_place_and_outlive_each_other(device, make_scene):
+    gaussians, given = as_given(make_scene(20, (12, 15), degree=1), device)
+    given["viewmat"].requires_grad_()
+    out = ops.rasterize(*gaussians, **given)
+    alpha, radii = out.alpha.detach().clone(), out.radii.clone()
+    out.image.detach().zero_(), out.depth.detach().zero_()
+    assert torch.equal(out.alpha, alpha) and torch.equal(out.radii, radii)
+    with torch.no_grad():
+        plain = ops.rasterize(*gaussians, **given)
+    assert not plain.image.requires_grad and torch.equal(plain.alpha, alpha)
+    (2 * ops.rasterize(*gaussians, **given).alpha).clamp_(max=1.5).sum().backward()
+    assert given["viewmat"].grad.abs().max() > 0

@@ -115,4 +115,4 @@ def test_without_its_own_autograd_the_back_end_says_so_and_goes_the_slower_way(m
 
     monkeypatch.setattr(build_cuda, "build_autograd", fail)
     with pytest.warns(RuntimeWarning, match="no compiler; gradients take a slower way"):
-        assert cuda._render_op.__wrapped__() is None
+        assert cuda._ops.__wrapped__() is None
