@@ -25,6 +25,9 @@ class Normal(ctypes.Structure):
         ("render", cuda.Args),
         *[(name, ctypes.c_void_p) for name in _RESIDUALS + _SCRATCH_AND_OUTPUTS],
         ("direction_term", ctypes.c_int32),
+        ("window_light", ctypes.c_int32),
+        ("contrast_floor", ctypes.c_float),
+        ("silhouette_scale", ctypes.c_float),
     ]
 
 
@@ -46,13 +49,13 @@ def _cameras_at_once(num_gaussians: int, tiles: int, floats: tuple[int, int]) ->
     return max(1, MAX_SCRATCH_BYTES // max(bytes_each, 1))
 
 
-def _some_cameras(gaussians, viewmats, intrinsics, residuals, settings, direction, floats):
+def _some_cameras(gaussians, viewmats, intrinsics, residuals, settings, choices, floats):
     """As `normal_equations`, for as many cameras as the scratch memory is meant for."""
     batch, channels = residuals[2].shape
     device = viewmats.device
     inputs = [*gaussians, viewmats, intrinsics, None, None]
     outputs, frame = cuda._forward(inputs, settings, True)  # kept to the end: the kernels read them
-    size = 6 + 2 * channels
+    size = 6 + (0 if choices.by_tile else 2 * channels)
     numbers = torch.empty(batch * (1 + size + size * size), dtype=torch.float64, device=device)
     cost, gradient, hessian = numbers.split([batch, batch * size, batch * size * size])
     _, tiles = cuda._cameras_and_tiles(inputs, settings)
@@ -64,7 +67,10 @@ def _some_cameras(gaussians, viewmats, intrinsics, residuals, settings, directio
         scratch.data_ptr(),
         scratch.data_ptr() + 4 * columns,
         *(t.data_ptr() for t in (cost, hessian, gradient)),
-        direction_term=int(direction),
+        direction_term=int(choices.direction_term),
+        window_light=int(choices.by_tile),
+        contrast_floor=choices.contrast_floor,
+        silhouette_scale=choices.silhouette_scale,
     )
     cuda._check(frame.library.lib.pose_cuda_normal_equations(ctypes.addressof(block)))
     return cost, hessian.view(batch, size, size), gradient.view(batch, size), *outputs[:2]
@@ -80,6 +86,7 @@ def normal_equations(gaussians, viewmats, intrinsics, residuals, settings, choic
     """
     channels = residuals[2].shape[1]
     direction = choices.direction_term and settings.num_coeffs > 1 and settings.sh_degree > 0
+    choices = choices._replace(direction_term=direction)
     floats = _layout(channels, direction)
     gaussians = cuda._aligned(gaussians)
     batch = viewmats.shape[0]
@@ -93,7 +100,7 @@ def normal_equations(gaussians, viewmats, intrinsics, residuals, settings, choic
         per_camera = [of(t) for t in residuals]
         per_camera[5] = residuals[5]  # the robust scale, [C]
         return _some_cameras(
-            gaussians, of(viewmats), of(intrinsics), per_camera, settings, direction, floats
+            gaussians, of(viewmats), of(intrinsics), per_camera, settings, choices, floats
         )
 
     parts = [share(first) for first in range(0, max(batch, 1), step)]

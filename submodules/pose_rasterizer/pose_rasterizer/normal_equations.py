@@ -144,8 +144,8 @@ def pose_normal_equations(
     )
     chosen = _choose(backend, means, channels)
     on_device = means.device
-    kernels = channels <= normal_cuda.MAX_CHANNELS and not choices.by_tile
-    if chosen is cuda and not kernels:  # a copy to the host costs less than the reference
+    few = channels <= normal_cuda.MAX_CHANNELS
+    if chosen is cuda and not few:  # no kernel: a copy to the host costs less than the reference
         gaussians, residuals, (viewmats, intrinsics) = (
             [None if t is None else t.cpu() for t in group]
             for group in (gaussians, residuals, (viewmats, intrinsics))

@@ -105,3 +105,29 @@ def test_empty_scene_has_the_backdrops_cost_and_no_slope(compare, problem, n):
 
 def test_more_than_eight_channels_go_through_the_host(compare, problem):
     compare(problem(9, 1, n=12, size=(9, 10)))
+
+
+@pytest.mark.parametrize(
+    ("channels", "degree", "options"),
+    [
+        (1, None, {"robust": 0.0, "silhouette": False}),
+        (3, 2, {"robust": 0.4}),
+        (6, 3, {"robust": 0.4}),
+        (5, 1, {"size": (8, 17)}),
+        (8, 0, {"n": 60, "size": (20, 18), "batch": 1}),
+    ],
+)
+def test_tile_light_matches_forward_mode_reference(compare, problem, channels, degree, options):
+    made = problem(channels, degree, **options) | {"light": "tile", "silhouette_scale": 0.7}
+    made["weight"][:, :, 4:9] = 0  # windows with holes
+    made["weight"][:, :, :8, :8] = 0  # and without any weight
+    found, _ = compare(made)
+    assert found.H.shape[1:] == (6, 6)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_tile_light_of_an_empty_scene_has_no_slope(compare, problem, n):
+    made = problem(n=n, batch=1) | {"light": "tile"}
+    made["means"][:] = 100.0
+    found, _ = compare(made)
+    assert not found.H.any() and not found.g.any() and found.cost.min() > 0

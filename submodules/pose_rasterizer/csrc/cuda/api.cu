@@ -56,18 +56,20 @@ template <bool kDepth> cudaError_t launch_backward_tiles(const PoseCudaArgs& a, 
     return cudaGetLastError();
 }
 
-template <bool kDirection> cudaError_t launch_normal(const PoseCudaNormal& n, cudaStream_t s) {
+template <bool kDirection, bool kWindowLight>
+cudaError_t launch_normal(const PoseCudaNormal& n, cudaStream_t s) {
     const PoseCudaArgs& a = n.render;
     if (a.num_gaussians > 0) {
         auto columns = splat_columns<C, kDirection>;
         const dim3 splats(blocks_for(a.num_gaussians, kSplatThreads), a.num_cameras);
         POSE_LAUNCH(columns, splats, dim3(kSplatThreads), 0, s, n);
     }
-    auto tiles = normal_tiles<C, kDirection>;
-    POSE_LAUNCH(tiles, dim3(unsigned(a.num_cameras) * TileGrid(a).count()), dim3(kTileThreads), 0, s,
-                n);
-    POSE_LAUNCH(sum_systems<C>, dim3(blocks_for(kNormalSums<C>, 32), a.num_cameras),
-                dim3(kSystemThreads), 0, s, n);
+    auto pixels = normal_tiles<C, kDirection, kWindowLight>;
+    const unsigned tiles = unsigned(a.num_cameras) * TileGrid(a).count();
+    POSE_LAUNCH(pixels, dim3(tiles), dim3(kTileThreads), 0, s, n);
+    auto systems = sum_systems<C, kWindowLight>;
+    const dim3 sums(blocks_for(kTileSums<C, kWindowLight>, 32), a.num_cameras);
+    POSE_LAUNCH(systems, sums, dim3(kSystemThreads), 0, s, n);
     return cudaGetLastError();
 }
 
@@ -155,5 +157,9 @@ POSE_EXPORT const char* pose_cuda_normal_equations(const PoseCudaNormal* normal)
     const DeviceGuard guard(n.render.device);
     if (guard.status() != cudaSuccess) return message(guard.status());
     const cudaStream_t s = static_cast<cudaStream_t>(n.render.stream);
-    return message(n.direction_term != 0 ? launch_normal<true>(n, s) : launch_normal<false>(n, s));
+    if (n.window_light != 0)
+        return message(n.direction_term != 0 ? launch_normal<true, true>(n, s)
+                                             : launch_normal<false, true>(n, s));
+    return message(n.direction_term != 0 ? launch_normal<true, false>(n, s)
+                                         : launch_normal<false, false>(n, s));
 }

@@ -115,9 +115,14 @@ struct PoseCudaNormal {
     float* columns;                  // scratch: [B, N, 4 * kColumnVectors]
     float* parts;                    // scratch: [B, tiles, kNormalSums]
     double* cost;                    // [B]
-    double* hessian;                 // [B, P, P], P = 6 + 2 C: twist, gains, offsets
+    double* hessian;                 // [B, P, P], P = 6 + 2 C: twist, gains, offsets; or 6
     double* gradient;                // [B, P]
     int32_t direction_term;          // 0: colours are taken as independent of the position
+    // 0: gain and offset per channel, in the system. 1: each 8x8 window's own light divided out; gain and
+    // offset aren't read, robust_scale is of a window's normalised difference, P = 6.
+    int32_t window_light;
+    float contrast_floor;            // standard deviation that every window has at least
+    float silhouette_scale;          // robust scale of the silhouette's windows, 0 = least squares
 };
 
 }  // extern "C"

@@ -1,230 +1,19 @@
 // Normal equations of pose and light: J^T W J, J^T W r and the cost, after a forward pass.
 //
-// splat_columns: a thread owns a Gaussian of one camera and writes its derivatives by the six numbers
-// of the pose step. normal_tiles: a thread owns a pixel and blends, front to back through the lists
-// that forward_tiles left, the six derivatives of transmittance and colours
-//   dw = dT alpha + w d exponent,  dT <- dT - dw,  dF_c <- dF_c + dw colour_c + w dcolour_c
-// (w = T alpha) in registers; warps don't wait for each other. Then each pixel's residuals become
-// products, a warp adds them by shuffles (reduce_lanes), the block its 8 warps in order, and the tile's
-// sums go to memory. sum_systems adds the tiles in double. Every order is fixed, so two runs are equal.
-// No Jacobian is stored. Equations: docs/method_refinement.md; the same steps: csrc/cpu/normal.cpp.
+// splat_columns (normal_columns.cuh) makes every Gaussian's derivatives. normal_tiles: a thread owns a
+// pixel and blends them through the lists that forward_tiles left, in registers; warps don't wait for each
+// other. Then each pixel's residuals become products, a warp adds them by shuffles, the block its 8 warps
+// in order (normal_fold.cuh), and the tile's sums go to memory. sum_systems adds the tiles in double. Every
+// order is fixed, so two runs are equal. No Jacobian is stored. Equations: docs/method_refinement.md; the
+// same steps: csrc/cpu/normal.cpp.
 #pragma once
-#include "../common/factor_jvp.h"
-#include "forward.cuh"
+#include "normal_fold.cuh"
 
 namespace pose_rasterizer {
 
-constexpr int kPoseColumns = POSE_COLUMNS;
-constexpr int kPairs = kPoseColumns * (kPoseColumns + 1) / 2;
-constexpr int kGradientAt = kPairs, kCostAt = kPairs + kPoseColumns;
-static_assert(kCostAt + 1 == kPoseSums && 2 * kPoseColumns + 5 == kLightSums, "places of the sums");
 constexpr int kNormalBatch = 16;        // splats whose columns a warp stages at a time
 constexpr int kListCapacity = 1024;     // keys, for tiles without a list
 constexpr int kSystemThreads = 512;
-constexpr float kLn2 = 0.6931471805599453f;
-
-// Derivative of colour c by rho: of its SH sum by the direction, then of the direction.
-template <int C>
-__device__ __forceinline__ Vec3<float> colour_column(const PoseCudaArgs& a,
-                                                     const CameraModel<float>& camera, int64_t i,
-                                                     int c, Vec3<float> direction,
-                                                     float inv_length) {
-    const float* f = a.features + i * a.num_coeffs * C + c;
-    const int used = sh_num_coeffs(a.sh_degree);
-    float row[16];
-#pragma unroll
-    for (int k = 0; k < 16; ++k) row[k] = k < used ? __ldg(f + k * C) : 0.0f;
-    return colour_columns(camera, direction, inv_length,
-                          sh_basis_vjp(a.sh_degree, direction, row));
-}
-
-template <int C, bool kDirection>
-__device__ __forceinline__ void write_columns(const PoseCudaArgs& a,
-                                              const CameraModel<float>& camera, int64_t splat,
-                                              int64_t i, float4* to) {
-    constexpr int kVectors = kColumnVectors<C, kDirection>;
-    const float *m = a.means + 3 * i, *q = a.quats + 4 * i, *s = a.scales + 3 * i;
-    const float4* record = reinterpret_cast<const float4*>(a.splats) + splat * kSplatVectors<C>;
-    const float4 p = record[0];
-    const float unscale = 1.0f / kRootScale;
-    const ConicRoot<float> root = {unscale * p.z, unscale * p.w, unscale * record[1].x};
-    const Vec3<float> mean = {m[0], m[1], m[2]}, scales = {s[0], s[1], s[2]};
-    const Vec3<float> t = to_camera(camera, mean);
-    float norm;
-    const Mat3<float> rotation =
-        quat_to_rotation(quat_normalise(Quat<float>{q[0], q[1], q[2], q[3]}, norm));
-    const EwaRows<float> rows = ewa_rows(camera, t);
-    const FactorColumns<float> shared = make_factor_columns(
-        camera, t, rows, rotation, scales, image_factor(rows, rotation, scales), root);
-    float out[4 * kVectors] = {};
-#pragma unroll
-    for (int j = 0; j < kPoseColumns; ++j) {
-        // for y = kRootScale u, which is what pixels compute; 1 / kRootScale^2 = 2 ln 2
-        const ExponentColumn<float> column = pose_column(shared, j);
-        out[5 * j] = unscale * column.m1, out[5 * j + 1] = unscale * column.m2;
-        out[5 * j + 2] = 2.0f * kLn2 * column.s11, out[5 * j + 3] = 2.0f * kLn2 * column.s12;
-        out[5 * j + 4] = 2.0f * kLn2 * column.s22;
-    }
-    if (kDirection) {
-        float inv_length;
-        const Vec3<float> d = view_direction(mean, camera.centre, inv_length);
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-            if (!(record_colour<C>(record, c) > 0.0f)) continue;  // clamped colours don't change
-            const Vec3<float> v = colour_column<C>(a, camera, i, c, d, inv_length);
-            out[30 + 3 * c] = v.x, out[30 + 3 * c + 1] = v.y, out[30 + 3 * c + 2] = v.z;
-        }
-    }
-#pragma unroll
-    for (int k = 0; k < kVectors; ++k)
-        to[k] = make_float4(out[4 * k], out[4 * k + 1], out[4 * k + 2], out[4 * k + 3]);
-}
-
-template <int C, bool kDirection>
-__global__ __launch_bounds__(kSplatThreads) void splat_columns(PoseCudaNormal n) {
-    __shared__ CameraModel<float> camera;
-    const PoseCudaArgs& a = n.render;
-    const int b = blockIdx.y;
-    if (threadIdx.x == 0)
-        camera = make_camera<float>(a.viewmats + 16 * b, a.intrinsics + 9 * b, a.width, a.height,
-                                    a.near);
-    __syncthreads();
-    const int64_t i = int64_t(blockIdx.x) * kSplatThreads + threadIdx.x;
-    const int64_t at = b * a.num_gaussians + i;
-    if (i >= a.num_gaussians || a.radii[at] <= 0) return;
-    constexpr int kVectors = kColumnVectors<C, kDirection>;
-    write_columns<C, kDirection>(a, camera, at, i,
-                                 reinterpret_cast<float4*>(n.columns) + at * kVectors);
-}
-
-// Number k of consecutive float4; k is known when compiling.
-__device__ __forceinline__ float number(const float4* v, int k) {
-    const float4 q = v[k / 4];
-    return k % 4 == 0 ? q.x : k % 4 == 1 ? q.y : k % 4 == 2 ? q.z : q.w;
-}
-
-// A pixel's derivatives by the pose.
-template <int C, bool kDirection> struct PixelColumns {
-    float transmittance = 1.0f;
-    float left[kPoseColumns] = {};        // of the transmittance
-    float colour[C][kPoseColumns] = {};
-
-    __device__ __forceinline__ void add(const float4* splat, const float4* columns, float x,
-                                        float y, float alpha, bool& live) {
-        const float moves_alpha = alpha < kAlphaMax ? 1.0f : 0.0f;  // before a stop makes it 0
-        const float weight = pass_light(alpha, transmittance, live);
-        const float moves = moves_alpha * weight;
-        const float4 p = splat[0];
-        const float dx = x - p.x, dy = y - p.y;
-        const float y1 = p.z * dx + p.w * dy, y2 = splat[1].x * dy;
-        const float y11 = y1 * y1, y12 = y1 * y2, y22 = y2 * y2;
-        float dw[kPoseColumns];
-#pragma unroll
-        for (int j = 0; j < kPoseColumns; ++j) {
-            const float power = number(columns, 5 * j) * y1 + number(columns, 5 * j + 1) * y2 +
-                                number(columns, 5 * j + 2) * y11 +
-                                number(columns, 5 * j + 3) * y12 + number(columns, 5 * j + 4) * y22;
-            dw[j] = left[j] * alpha + moves * power;
-            left[j] -= dw[j];
-        }
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-            const float value = record_colour<C>(splat, c);
-#pragma unroll
-            for (int j = 0; j < kPoseColumns; ++j) {
-                colour[c][j] += dw[j] * value;
-                if (kDirection && j < 3) colour[c][j] += weight * number(columns, 30 + 3 * c + j);
-            }
-        }
-    }
-};
-
-// Adds `values` over the warp: lane l gets the sum of value l % N. N - 1 shuffles, and one for each
-// doubling from N to 32, where a sum at a time takes 5 N.
-template <int N, int kHalf = N / 2>
-__device__ __forceinline__ float reduce_lanes(float (&values)[N]) {
-    if constexpr (kHalf > 0) {
-        const bool upper = (threadIdx.x & kHalf) != 0;
-#pragma unroll
-        for (int k = 0; k < kHalf; ++k) {
-            const float sent = upper ? values[k] : values[k + kHalf];
-            const float kept = upper ? values[k + kHalf] : values[k];
-            values[k] = kept + __shfl_xor_sync(kFullWarp, sent, kHalf);
-        }
-        return reduce_lanes<N, kHalf / 2>(values);
-    } else {
-#pragma unroll
-        for (int offset = N; offset < 32; offset *= 2)
-            values[0] += __shfl_xor_sync(kFullWarp, values[0], offset);
-        return values[0];
-    }
-}
-
-// Geman-McClure: rho = r^2 / 2 / (1 + r^2 / s^2). Adds to the cost, returns the weight rho' / r.
-__device__ __forceinline__ float robust_weight(float r, float weight, float inv_scale2,
-                                               float& cost) {
-    const float square = r * r, damp = 1.0f / (1.0f + square * inv_scale2);
-    cost += 0.5f * weight * square * damp;
-    return weight * damp * damp;
-}
-
-__device__ __forceinline__ void add_pose(const float* jacobian, float w, float r, float* sums) {
-    int at = 0;
-#pragma unroll
-    for (int k = 0; k < kPoseColumns; ++k) {
-        const float wj = w * jacobian[k];
-#pragma unroll
-        for (int l = k; l < kPoseColumns; ++l) sums[at++] += wj * jacobian[l];
-        sums[kGradientAt + k] += wj * r;
-    }
-}
-
-// The pixel's residuals and their products, added over the warp into `row`, [kNormalSums].
-template <int C, bool kDirection>
-__device__ __forceinline__ void fold_pixel(const PoseCudaNormal& n, const Pixel& pixel,
-                                           const PixelColumns<C, kDirection>& columns, float* row) {
-    const PoseCudaArgs& a = n.render;
-    const int64_t pixels = int64_t(a.width) * a.height;
-    const int64_t at = pixel.camera * pixels + pixel.at;
-    const int lane = threadIdx.x % 32;
-    const float alpha = pixel.inside ? a.alpha[at] : 0.0f, left = columns.transmittance;
-    float pose[32] = {}, jacobian[kPoseColumns];
-#pragma unroll
-    for (int c = 0; c < C; ++c) {
-        const int channel = pixel.camera * C + c;
-        const int64_t k = channel * pixels + pixel.at;
-        const float gain = n.gain[channel], offset = n.offset[channel], back = n.backdrop[channel];
-        const float scale = n.robust_scale[c];
-        const float value = pixel.inside ? a.image[k] : 0.0f;
-        const float target = pixel.inside ? n.target[k] : 0.0f;
-        const float r = gain * value + offset * alpha + back * left - target;
-        const float w = robust_weight(r, pixel.inside ? n.weight[k] : 0.0f,
-                                      scale > 0.0f ? 1.0f / (scale * scale) : 0.0f, pose[kCostAt]);
-        const float wf = w * value, wa = w * alpha;
-        float light[16];
-#pragma unroll
-        for (int j = 0; j < kPoseColumns; ++j) {
-            jacobian[j] = gain * columns.colour[c][j] + (back - offset) * columns.left[j];
-            light[j] = wf * jacobian[j], light[kPoseColumns + j] = wa * jacobian[j];
-        }
-        add_pose(jacobian, w, r, pose);
-        light[12] = wf * value, light[13] = wf * alpha, light[14] = wa * alpha, light[15] = wf * r;
-        const float sum = reduce_lanes(light), last = warp_sum(wa * r);
-        float* to = row + kPoseSums + c * kLightSums;
-        if (lane < 16) to[lane] = sum;
-        if (lane == 16) to[16] = last;
-    }
-    if (n.silhouette_target != nullptr) {
-        const float r = pixel.inside ? alpha - n.silhouette_target[at] : 0.0f;
-        const float w = robust_weight(r, pixel.inside ? n.silhouette_weight[at] : 0.0f, 0.0f,
-                                      pose[kCostAt]);
-#pragma unroll
-        for (int j = 0; j < kPoseColumns; ++j) jacobian[j] = -columns.left[j];
-        add_pose(jacobian, w, r, pose);
-    }
-    const float sum = reduce_lanes(pose);
-    if (lane < kPoseSums) row[lane] = sum;
-}
 
 // For a tile without a list: the next `most` (at most kTileThreads) splats
 // beyond key `after`, which moves on, with their masks. Returns how many. Called by the whole block.
@@ -261,11 +50,13 @@ __device__ __forceinline__ void stage_columns(const float4* from, const uint32_t
     __syncwarp();
 }
 
-template <int C, bool kDirection>
+// kWindowLight: each 8x8 window's own light is divided out, and the pose is all that is unknown.
+template <int C, bool kDirection, bool kWindowLight>
 __global__ __launch_bounds__(kTileThreads, 2) void normal_tiles(PoseCudaNormal n) {
     constexpr int V = kSplatVectors<C>, E = kColumnVectors<C, kDirection>;
     static_assert(kListCapacity * 8 <= kWarps * kNormalBatch * E * 16, "keys must fit");
-    static_assert(kWarps * kNormalSums<C> * 4 <= kTileThreads * V * 16, "sums must fit");
+    static_assert(kWarps * kNormalSums<C> * 4 <= kTileThreads * V * 16 &&
+                  kWarps * kWindowSums * 4 <= kTileThreads * V * 16, "sums must fit");
     __shared__ float4 splats[kTileThreads * V];
     __shared__ float4 extras[kWarps * kNormalBatch * E];
     __shared__ uint32_t queues[kWarps * kStageIds];
@@ -273,7 +64,7 @@ __global__ __launch_bounds__(kTileThreads, 2) void normal_tiles(PoseCudaNormal n
     __shared__ uint8_t own_masks[kTileThreads];
     __shared__ int size;
     uint64_t* keys = reinterpret_cast<uint64_t*>(extras);  // only while no warp walks
-    float* sums = reinterpret_cast<float*>(splats);        // [warps, kNormalSums], after the walk
+    float* sums = reinterpret_cast<float*>(splats);        // [warps, sums], after the walk
 
     const PoseCudaArgs& a = n.render;
     const TileGrid grid(a);
@@ -314,6 +105,15 @@ __global__ __launch_bounds__(kTileThreads, 2) void normal_tiles(PoseCudaNormal n
         });
     }
     __syncthreads();
+    if constexpr (kWindowLight) {
+        auto* totals = reinterpret_cast<double(*)[kPoseSums]>(extras);  // after the walk too
+        const WindowRows rows = {reinterpret_cast<float(*)[4]>(totals + kWindows),
+                                 reinterpret_cast<float(*)[kWindowSums]>(sums)};
+        fold_windows<C, kDirection>(n, pixel, columns, rows, totals);
+        if (threadIdx.x < kPoseSums)
+            n.parts[int64_t(pixel.tile) * kPoseSums + threadIdx.x] = float(totals[0][threadIdx.x]);
+        return;
+    }
     fold_pixel<C, kDirection>(n, pixel, columns, sums + warp * kNormalSums<C>);
     __syncthreads();
     for (int k = threadIdx.x; k < kNormalSums<C>; k += kTileThreads) {
@@ -323,18 +123,23 @@ __global__ __launch_bounds__(kTileThreads, 2) void normal_tiles(PoseCudaNormal n
     }
 }
 
+// Unknowns, and sums of a tile.
+template <int C, bool kWindowLight> constexpr int kUnknowns = kPoseColumns + (kWindowLight ? 0 : 2 * C);
+template <int C, bool kWindowLight>
+constexpr int kTileSums = kWindowLight ? kPoseSums : kNormalSums<C>;
+
 // Writes sum k of camera b to where it belongs in the full symmetric system.
-template <int C>
+template <int C, bool kWindowLight>
 __device__ __forceinline__ void place_sum(const PoseCudaNormal& n, int b, int k, double value) {
-    constexpr int P = kPoseColumns + 2 * C;
+    constexpr int P = kUnknowns<C, kWindowLight>;
     double *hessian = n.hessian + int64_t(b) * P * P, *gradient = n.gradient + int64_t(b) * P;
     const auto set = [&](int row, int column) {
         hessian[row * P + column] = hessian[column * P + row] = value;
     };
     if (k < kPairs) {
-        int row = 0, rest = k;
-        while (rest >= kPoseColumns - row) rest -= kPoseColumns - row, ++row;
-        set(row, row + rest);
+        int row, column;
+        pair_of(k, row, column);
+        set(row, column);
     } else if (k < kCostAt) {
         gradient[k - kGradientAt] = value;
     } else if (k == kCostAt) {
@@ -352,29 +157,33 @@ __device__ __forceinline__ void place_sum(const PoseCudaNormal& n, int b, int k,
 }
 
 // Adds the tiles' sums. Grid y is the camera; a lane owns a sum, a warp every 16th tile.
-template <int C> __global__ __launch_bounds__(kSystemThreads) void sum_systems(PoseCudaNormal n) {
-    constexpr int kRows = kSystemThreads / 32, P = kPoseColumns + 2 * C;
+template <int C, bool kWindowLight>
+__global__ __launch_bounds__(kSystemThreads) void sum_systems(PoseCudaNormal n) {
+    constexpr int kRows = kSystemThreads / 32, P = kUnknowns<C, kWindowLight>;
+    constexpr int kSums = kTileSums<C, kWindowLight>;
     __shared__ double rows[kRows][32];
     const int tiles = TileGrid(n.render).count(), b = blockIdx.y;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, k = 32 * blockIdx.x + lane;
     double sum = 0.0;
-    if (k < kNormalSums<C>) {
-        const float* from = n.parts + int64_t(b) * tiles * kNormalSums<C> + k;
+    if (k < kSums) {
+        const float* from = n.parts + int64_t(b) * tiles * kSums + k;
 #pragma unroll 8
-        for (int t = warp; t < tiles; t += kRows) sum += double(from[int64_t(t) * kNormalSums<C>]);
+        for (int t = warp; t < tiles; t += kRows) sum += double(from[int64_t(t) * kSums]);
     }
     rows[warp][lane] = sum;
     __syncthreads();
-    if (warp == 0 && k < kNormalSums<C>) {
+    if (warp == 0 && k < kSums) {
         sum = 0.0;
         for (int w = 0; w < kRows; ++w) sum += rows[w][lane];
-        place_sum<C>(n, b, k, sum);
+        place_sum<C, kWindowLight>(n, b, k, sum);
     }
-    if (blockIdx.x != 0) return;
-    for (int at = threadIdx.x; at < P * P; at += kSystemThreads) {  // light of two channels
-        const int row = at / P - kPoseColumns, column = at % P - kPoseColumns;
-        if (row >= 0 && column >= 0 && row % C != column % C)
-            n.hessian[int64_t(b) * P * P + at] = 0.0;
+    if constexpr (!kWindowLight) {
+        if (blockIdx.x != 0) return;
+        for (int at = threadIdx.x; at < P * P; at += kSystemThreads) {  // light of two channels
+            const int row = at / P - kPoseColumns, column = at % P - kPoseColumns;
+            if (row >= 0 && column >= 0 && row % C != column % C)
+                n.hessian[int64_t(b) * P * P + at] = 0.0;
+        }
     }
 }
 
