@@ -1,5 +1,6 @@
 # make example   set up, then run the whole method on the shipped object Spring
 # make test      set up, then run every test
+# make gpu-check set up, then what only a GPU can say: tests marked gpu, both benchmarks (8 minutes)
 # make setup     the virtual environment alone
 # make clean     remove what runs wrote (models, poses, results); the environment stays
 
@@ -9,7 +10,7 @@ OBJECT ?= Spring
 CONFIG ?= configs/MIP/$(OBJECT).txt
 BIN = $(VENV)/bin
 
-.PHONY: example test setup clean
+.PHONY: example test gpu-check setup clean
 
 example: setup
 	$(BIN)/python pose_estimation.py --config $(CONFIG) --class_name $(OBJECT)
@@ -17,6 +18,9 @@ example: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+gpu-check: setup
+	PYTHON=$(abspath $(BIN))/python benchmarks/gpu_check.sh $(GPU_CHECK_FOLDER)
 
 setup: $(VENV)/.complete
 

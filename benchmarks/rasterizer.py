@@ -5,9 +5,10 @@
 Scene: N Gaussians on a unit shell, anisotropic, SH degree 3, opacity 0.05..0.95, camera at 3.2,
 horizontal field of view 0.7 rad. Both rasterizers see the same tensors in the same process, in
 turns (ROUNDS of --repeats calls each); times are medians over single calls between device events,
-host work included; the ratio is the median of the rounds' ratios. gsplat (packed=False) is
-optional. Floor: bytes that must move once over the copy bandwidth measured here, or the arithmetic
-of the (pixel, splat) pairs over the FP32 rate, whichever is longer.
+host work included; the ratio is the median of the rounds' ratios. host_ms: until a call returns;
+empty_ms: the same step with nothing in the rasterizer's place. gsplat (packed=False) is optional.
+Floor: bytes that must move once over the copy bandwidth measured here, or the arithmetic of the
+(pixel, splat) pairs over the FP32 rate, whichever is longer.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import math
 import statistics
 import subprocess
+import time
 from pathlib import Path
 
 import torch
@@ -150,6 +152,37 @@ def measure_graph(step, repeats: int) -> float:
     return measure(graph.replay, repeats)["ms"]
 
 
+def host_time(step, repeats: int) -> float:
+    """Median ms until a call returns, the device left to itself: what the host has to do."""
+    times = []
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        step()
+        times.append(1e3 * (time.perf_counter() - began))
+    torch.cuda.synchronize()
+    return statistics.median(times)
+
+
+class _Nothing(torch.autograd.Function):
+    """In the rasterizer's place: a given image, an uninitialised gradient, no kernels."""
+
+    @staticmethod
+    def forward(ctx, leaf, image):
+        ctx.leaf = leaf
+        return image.detach()
+
+    @staticmethod
+    def backward(ctx, v_image):
+        return torch.empty_like(ctx.leaf), None
+
+
+def empty_step(scene: dict, size):
+    """A pose step without a rasterizer: what torch itself takes for loss and autograd."""
+    image = torch.rand(CHANNELS, *size, device="cuda")
+    return make_step(lambda s, size: _Nothing.apply(s["viewmat"], image), scene, size, "pose")
+
+
 def kernel_times(step, repeats: int = 10) -> dict:
     """Mean microseconds per call of each kernel, by name."""
     from torch.profiler import ProfilerActivity, profile
@@ -223,6 +256,11 @@ def compare(size_name: str, repeats: int, bandwidth: float, with_gsplat: bool) -
         else:
             row["ours"] = measure(step, repeats)
         row["graph_ms"] = measure_graph(step, repeats)
+        row["host_ms"] = host_time(step, repeats)
+        if mode == "pose":
+            empty = empty_step(scene, size)
+            row["empty_ms"] = measure(empty, repeats)["ms"]
+            row["empty_host_ms"] = host_time(empty, repeats)
         row["kernels_us"] = kernel_times(step)
         row |= floor_ms(mode, count, size, pairs, bandwidth)
         if with_gsplat:
@@ -270,6 +308,8 @@ def show(rows: list[dict], batches: list[dict]) -> None:
             f" differences {r.get('image_difference')} {differences}"
         )
         print("   ", {k: round(v, 1) for k, v in list(r["kernels_us"].items())[:9]})
+        host = {k: round(r[k], 3) for k in ("host_ms", "empty_ms", "empty_host_ms") if k in r}
+        print("    host until return, and torch alone:", host)
     for b in batches:
         print(
             b["size"], b["mode"], f"{b['ms_per_pose']:.4f} ms per pose, bar {b['bar_ms_per_pose']}"

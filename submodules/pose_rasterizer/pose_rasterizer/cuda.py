@@ -141,7 +141,7 @@ class Capacities:
 
 @functools.cache
 def _capacities(device: int, quick: bool = False) -> Capacities:
-    """Of calls from Python; `quick`: the memory of csrc/torch/registry.h, which has the same rule."""
+    """Of calls from Python; `quick`: memory of csrc/torch/registry.h, which has the same rule."""
     return Capacities()
 
 
