@@ -270,9 +270,10 @@ def _backward(inputs, outputs, frame: Frame, grads, wanted):
             torch.zeros_like(t) if w and v is None else v
             for t, w, v in zip(inputs, wanted, like, strict=True)
         ]
-    scratch = torch.empty(sums + cameras + 8 + parts, device=device)
+    tickets = -(-cameras // 4) * 4  # what follows stays aligned to 16 bytes
+    scratch = torch.empty(sums + tickets + 8 + parts, device=device)
     args.sums, args.tickets, args.bounds, args.pose_parts = _carve(
-        scratch.data_ptr(), 4 * sums, 4 * cameras, 32, 4 * parts
+        scratch.data_ptr(), 4 * sums, 4 * tickets, 32, 4 * parts
     )
     args.sum_stride = row if inside else lib.sum_floats
     if wanted[4]:
@@ -285,7 +286,7 @@ def _backward(inputs, outputs, frame: Frame, grads, wanted):
     args.deterministic = int(deterministic)
     args.stream = _stream(device.index or 0)
     address = ctypes.addressof(args)
-    cleared = 4 * (sums + cameras + 8)
+    cleared = 4 * (sums + tickets + 8)
     _check(lib.lib.pose_cuda_backward_tiles(address, scratch.data_ptr(), cleared))
     if inside:
         frame.memory = None  # room for the gradients: the stream uses it for the tiles first

@@ -83,6 +83,13 @@ def test_masks_beside_the_lists_match(compare, make_scene, monkeypatch):
     compare(make_scene(80, (33, 40), degree=1, seed=4))
 
 
+def test_tiles_in_image_order_match(compare, make_scene, monkeypatch):
+    """As where there are too many tiles to order."""
+    monkeypatch.setattr(cuda, "_ops", lambda: None)
+    monkeypatch.setattr(cuda, "MAX_ORDERED", 3)
+    compare(make_scene(80, (33, 40), degree=1, seed=4))
+
+
 def test_lists_longer_than_shared_memory_match(compare, make_scene):
     scene = make_scene(4500, (16, 16), degree=None, seed=4, opacity=(0.005, 0.02))
     compare(scene)

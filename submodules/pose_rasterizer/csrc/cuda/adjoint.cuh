@@ -222,10 +222,11 @@ __device__ __forceinline__ void store_pose_part(const PoseSum& pose, float* part
         if (threadIdx.x % 32 == 0) rows[warp][k] = sum;
     }
     __syncthreads();
-    if (threadIdx.x < 15) {
+    if (threadIdx.x < kPoseFloats) {
         float sum = 0.0f;
-        for (int w = 0; w < kAdjointThreads / 32; ++w) sum += rows[w][threadIdx.x];
-        part[threadIdx.x] = sum;
+        for (int w = 0; w < kAdjointThreads / 32 && threadIdx.x < 15; ++w)
+            sum += rows[w][threadIdx.x];
+        part[threadIdx.x] = sum;  // the padding is 0
     }
     __syncthreads();
 }
@@ -234,20 +235,28 @@ __device__ __forceinline__ void store_pose_part(const PoseSum& pose, float* part
 // (Takes pointers, not the arguments: a reference would put all of them in local memory.)
 __device__ __forceinline__ void finish_pose(const float* parts, const CameraModel<float>& camera,
                                             int blocks, float* to) {
-    __shared__ double rows[kAdjointThreads / 16][kPoseFloats];
-    const int value = threadIdx.x % 16, lane = threadIdx.x / 16;
-    double sum = 0.0;
-    if (value < 15)
+    constexpr int kQuads = kPoseFloats / 4, kLanes = kAdjointThreads / kQuads;
+    __shared__ double rows[kAdjointThreads / 32][kPoseFloats];
+    const int quad = threadIdx.x % kQuads, lane = threadIdx.x / kQuads;
+    double sum[4] = {};
 #pragma unroll 8
-        for (int k = lane; k < blocks; k += kAdjointThreads / 16)
-            sum += double(__ldcg(parts + int64_t(k) * kPoseFloats + value));
-    rows[lane][value] = sum;
+    for (int k = lane; k < blocks; k += kLanes) {
+        const float4 part = __ldcg(reinterpret_cast<const float4*>(parts) + int64_t(k) * kQuads + quad);
+        sum[0] += double(part.x), sum[1] += double(part.y);
+        sum[2] += double(part.z), sum[3] += double(part.w);
+    }
+#pragma unroll
+    for (int v = 0; v < 4; ++v) {
+        for (int offset = kQuads; offset < 32; offset *= 2)
+            sum[v] += __shfl_xor_sync(kFullWarp, sum[v], offset);
+        if (threadIdx.x % 32 < kQuads) rows[threadIdx.x / 32][4 * quad + v] = sum[v];
+    }
     __syncthreads();
     if (threadIdx.x == 0) {
         double s[15];
         for (int k = 0; k < 15; ++k) {
             s[k] = 0.0;
-            for (int w = 0; w < kAdjointThreads / 16; ++w) s[k] += rows[w][k];
+            for (int w = 0; w < kAdjointThreads / 32; ++w) s[k] += rows[w][k];
         }
         CameraModel<double> c;
         for (int k = 0; k < 3; ++k) {
@@ -340,7 +349,7 @@ __global__ __launch_bounds__(kAdjointThreads, kGaussians ? 3 : 6) void splats_ad
     if (!last) return;
     __threadfence();
     for (int b = first; b < end; ++b) {
-        load_camera(a, b, camera);
+        if (many) load_camera(a, b, camera);
         finish_pose(a.pose_parts + b * parts * kPoseFloats, camera, int(parts),
                     a.v_viewmats + 16 * b);
     }

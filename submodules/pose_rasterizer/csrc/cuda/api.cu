@@ -98,7 +98,8 @@ POSE_EXPORT const char* pose_cuda_forward(const PoseCudaArgs* args) {
     if (a.num_gaussians > 0)
         POSE_LAUNCH(project_splats<C>, splats, dim3(kSplatThreads), 0, s, a);
     POSE_LAUNCH(allocate_lists, dim3(blocks_for(tiles, kListThreads)), dim3(kListThreads), 0, s, a);
-    if (a.num_gaussians > 0) POSE_LAUNCH(fill_lists<C>, splats, dim3(kSplatThreads), 0, s, a);
+    const dim3 filling(splats.x + (a.order != nullptr ? 1 : 0), splats.y);
+    if (a.num_gaussians > 0) POSE_LAUNCH(fill_lists<C>, filling, dim3(kSplatThreads), 0, s, a);
     POSE_LAUNCH(forward_tiles<C>, dim3(unsigned(tiles)), dim3(kTileThreads), 0, s, a);
     return message(cudaGetLastError());
 }

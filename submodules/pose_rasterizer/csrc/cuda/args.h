@@ -76,7 +76,7 @@ struct PoseCudaArgs {
                               // [B, N, kSumFloats] and the tickets where it isn't null
     uint32_t* tickets;        // [B]
     uint32_t* bounds;         // [8] maxima that fix the deterministic mode's scale
-    float* pose_parts;        // [B, blocks, kPoseFloats]
+    float* pose_parts;        // [B, blocks, kPoseFloats], 16-byte aligned
     // backward: outputs; null = not wanted
     float* v_means;
     float* v_quats;

@@ -3,7 +3,8 @@
 // project_splats: a thread owns one Gaussian of one camera (grid y). It writes the splat's record
 // and adds 1 to the count of each tile that it reaches. allocate_lists: a thread owns a tile; the
 // lists' places come from one counter, so their order in memory is arbitrary, which is harmless.
-// fill_lists: as project_splats; the order within a list is arbitrary too until the tile sorts it.
+// fill_lists: as project_splats; the order within a list is arbitrary too until the tile sorts it. Block 0
+// of a small image has no splats: it orders the tiles.
 #pragma once
 #include "../common/camera.h"
 #include "../common/factor.h"
@@ -177,15 +178,20 @@ __global__ __launch_bounds__(kListThreads) static void allocate_lists(PoseCudaAr
 __device__ __forceinline__ void order_tiles(const PoseCudaArgs& a, int tiles) {
     constexpr int kBuckets = 256;  // length: its binary exponent and three more bits, falling
     __shared__ uint32_t places[kBuckets];
-    const auto bucket = [&](int tile) {
-        const uint32_t count = a.counters[int64_t(tile) * kCounterWords];
+    __shared__ uint8_t buckets[kMaxOrdered];
+    const auto bucket = [&](uint32_t count) {
         const int exponent = count == 0 ? 0 : 31 - __clz(count);
         const int next = exponent >= 3 ? count >> (exponent - 3) & 7 : count << (3 - exponent) & 7;
         return kBuckets - 1 - (8 * exponent + next);
     };
     for (int k = threadIdx.x; k < kBuckets; k += kSplatThreads) places[k] = 0;
     __syncthreads();
-    for (int t = threadIdx.x; t < tiles; t += kSplatThreads) atomicAdd(places + bucket(t), 1u);
+#pragma unroll 4
+    for (int t = threadIdx.x; t < tiles; t += kSplatThreads) {
+        const int k = bucket(__ldg(a.counters + int64_t(t) * kCounterWords));
+        buckets[t] = uint8_t(k);
+        atomicAdd(places + k, 1u);
+    }
     __syncthreads();
     for (int step = 1; step < kBuckets; step <<= 1) {  // inclusive sums
         const int k = threadIdx.x, l = k + kSplatThreads;
@@ -196,7 +202,7 @@ __device__ __forceinline__ void order_tiles(const PoseCudaArgs& a, int tiles) {
     }
     const int round = a.multiprocessors;
     for (int t = threadIdx.x; t < tiles; t += kSplatThreads) {
-        const int place = int(atomicAdd(places + bucket(t), 0xffffffffu)) - 1;  // one less
+        const int place = int(atomicAdd(places + buckets[t], 0xffffffffu)) - 1;  // one less
         const int first = place / round * round;
         const bool backwards = place / round % 2 != 0 && first + round <= tiles;
         a.order[backwards ? 2 * first + round - 1 - place : place] = uint32_t(t);
@@ -205,10 +211,13 @@ __device__ __forceinline__ void order_tiles(const PoseCudaArgs& a, int tiles) {
 
 template <int C> __global__ __launch_bounds__(kSplatThreads) void fill_lists(PoseCudaArgs a) {
     static_assert(kSplatThreads == 128, "order_tiles takes two buckets per thread");
-    if (a.order != nullptr && blockIdx.x == 0 && blockIdx.y == 0)
-        order_tiles(a, a.num_cameras * TileGrid(a).count());
     const int b = blockIdx.y;
-    const int64_t i = int64_t(blockIdx.x) * kSplatThreads + threadIdx.x;
+    const bool ordered = a.order != nullptr;  // then block 0 has no splats
+    if (ordered && blockIdx.x == 0) {
+        if (b == 0) order_tiles(a, a.num_cameras * TileGrid(a).count());
+        return;
+    }
+    const int64_t i = int64_t(blockIdx.x - (ordered ? 1 : 0)) * kSplatThreads + threadIdx.x;
     const int64_t at = b * a.num_gaussians + i;
     const bool visible = i < a.num_gaussians && a.radii[at] > 0;
     Ellipse e = {};
@@ -226,7 +235,7 @@ template <int C> __global__ __launch_bounds__(kSplatThreads) void fill_lists(Pos
         if (place < kNoList) a.keys[place] = tile_key;
     });
     // *total is final here; the host reads it whenever it arrives, to size later calls
-    if (a.host_total != nullptr && blockIdx.x == 0 && b == 0 && threadIdx.x == 0)
+    if (a.host_total != nullptr && i == 0 && b == 0)
         *a.host_total = int64_t(*a.total);
 }
 

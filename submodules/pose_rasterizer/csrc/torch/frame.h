@@ -209,7 +209,8 @@ inline variable_list gradients(Frame& frame, const variable_list& inputs, const 
     const int64_t blocks = adjoint_blocks(call, n, cameras, any_gaussian);
     const int64_t parts = wanted[kViewmats] ? cameras * blocks : 0;
     const bool roomy = parts <= frame.num_parts;
-    const int64_t cleared = ready ? 0 : sums + cameras + 8;
+    const int64_t tickets = (cameras + 3) / 4 * 4;  // what follows stays aligned to 16 bytes
+    const int64_t cleared = ready ? 0 : sums + tickets + 8;
     Tensor scratch;
     args.pose_parts = frame.parts;
     if (!ready || !roomy) {
@@ -218,7 +219,7 @@ inline variable_list gradients(Frame& frame, const variable_list& inputs, const 
         Pieces pieces(scratch);
         if (!ready) {  // else they are where forward put them
             args.sums = pieces.take<void>(4 * sums);
-            args.tickets = pieces.take<uint32_t>(4 * cameras);
+            args.tickets = pieces.take<uint32_t>(4 * tickets);
             args.bounds = pieces.take<uint32_t>(32);
         }
         if (!roomy) args.pose_parts = pieces.take<float>(4 * parts * library.pose_floats);

@@ -199,8 +199,11 @@ template <class T> T atomicMax(T* to, T v) {
     *to = old > v ? old : v;
     return old;
 }
-template <class T> T __ldg(const T* p) { return *p; }
-template <class T> T __ldcg(const T* p) { return *p; }
+template <class T> T __ldg(const T* p) {
+    if (reinterpret_cast<uintptr_t>(p) % sizeof(T) != 0) abort();  // as the device would
+    return *p;
+}
+template <class T> T __ldcg(const T* p) { return __ldg(p); }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
