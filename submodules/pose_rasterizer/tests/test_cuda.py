@@ -9,7 +9,7 @@ import ctypes
 
 import pytest
 import torch
-from pose_rasterizer import cuda, ops
+from pose_rasterizer import cuda, ops, room
 
 ALL = ("means", "quats", "scales", "opacities", "features", "viewmat", "background", "offset")
 
@@ -175,22 +175,22 @@ class QuickRoom:
     """The same rule in C++, with `Capacities`' interface."""
 
     def __init__(self):
-        self.slots = torch.zeros(cuda.NUM_SLOTS, dtype=torch.int64)
+        self.slots = torch.zeros(room.NUM_SLOTS, dtype=torch.int64)
         ops_of = cuda._ops()
         if ops_of is None:
             pytest.skip("no C++ autograd here")
-        ops_of.add_device(63, [self.slots.data_ptr(), cuda.NUM_SLOTS, 3, 4])
+        ops_of.add_device(63, [self.slots.data_ptr(), room.NUM_SLOTS, 3, 4])
         self.room = ops_of.room
 
     def choose(self, shape, splats, limit):
         return self.room(63, *shape, splats, limit)
 
 
-@pytest.mark.parametrize("make", [cuda.Capacities, QuickRoom])
+@pytest.mark.parametrize("make", [room.Capacities, QuickRoom])
 def test_room_for_lists_follows_what_the_device_reported(make):
     capacities = make()
     first, address = capacities.choose((1, 8, 8), 1000, 1 << 30)
-    assert first >= cuda.FIRST_ENTRIES
+    assert first >= room.FIRST_ENTRIES
     ctypes.c_int64.from_address(address).value = 50_000  # as the device does
     assert 65_000 <= capacities.choose((1, 8, 8), 1000, 1 << 30)[0] <= 75_000
     assert capacities.choose((1, 8, 8), 2000, 1 << 30)[0] >= 130_000

@@ -140,11 +140,10 @@ bool check_call(const Tensor* gaussians, const Tensor& features, bool sh, const 
             return false;
     if (!take_features(features, sh, n, sh_degree, call)) return false;
     const int64_t channels = features.size(-1);
-    const Registry& known = Registry::the();
-    const Library* library = known.library(channels);
-    const DeviceFacts* device = known.device(means.is_cuda() ? means.get_device() : -1);
-    if (library == nullptr || device == nullptr) return false;
-    call.library = *library, call.device = *device;
+    Registry& known = Registry::the();
+    if (!known.find_library(channels, call.library) ||
+        !known.find_device(means.is_cuda() ? means.get_device() : -1, call.device))
+        return false;
     if (call.height < 1 || call.width < 1) return false;
     const bool single = viewmat.dim() == 2;
     if (!single && viewmat.dim() != 3) return false;

@@ -44,16 +44,18 @@ class Registry {
         devices_[size_t(device + 1)] = facts;
         shapes_[size_t(device + 1)].clear();
     }
-    // Null where none was added.
-    const Library* library(int64_t channels) const {
-        if (channels < 1 || channels > kMaxChannels) return nullptr;
-        const Library& found = libraries_[size_t(channels)];
-        return found.forward != 0 ? &found : nullptr;
+    // Whether one was added; copies it.
+    bool find_library(int64_t channels, Library& to) {
+        if (channels < 1 || channels > kMaxChannels) return false;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        to = libraries_[size_t(channels)];
+        return to.forward != 0;
     }
-    const DeviceFacts* device(int64_t index) const {
-        if (index + 1 < 0 || index + 1 >= kMaxDevices) return nullptr;
-        const DeviceFacts& found = devices_[size_t(index + 1)];
-        return found.slots != 0 ? &found : nullptr;
+    bool find_device(int64_t index, DeviceFacts& to) {
+        if (index + 1 < 0 || index + 1 >= kMaxDevices) return false;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        to = devices_[size_t(index + 1)];
+        return to.slots != 0;
     }
 
     // For a call that renders `splats` Gaussians, those of all cameras together.
