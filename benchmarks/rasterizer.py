@@ -33,8 +33,8 @@ BARS = {  # of issue "The CUDA rasterizer": ratio to gsplat
 }
 
 
-def make_scene(count: int, height: int, width: int, seed: int = 0) -> dict:
-    """Tensors of the benchmark scene on the GPU."""
+def make_scene(count: int, height: int, width: int, seed: int = 0, device: str = "cuda") -> dict:
+    """Tensors of the benchmark scene."""
     g = torch.Generator().manual_seed(seed)
     direction = torch.randn(count, 3, generator=g)
     shell = 1 - 0.1 * torch.rand(count, 1, generator=g)
@@ -52,7 +52,7 @@ def make_scene(count: int, height: int, width: int, seed: int = 0) -> dict:
         "intrinsics": torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]),
         "weight": torch.randn(CHANNELS, height, width, generator=g),
     }
-    return {k: v.cuda().contiguous() for k, v in scene.items()}
+    return {k: v.to(device).contiguous() for k, v in scene.items()}
 
 
 MODEL = ("means", "quats", "scales", "opacities", "sh")

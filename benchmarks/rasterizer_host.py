@@ -69,9 +69,7 @@ def make_calls() -> dict:
     return {
         "forward": lambda: rasterize(*gaussians, viewmat=still, **given),
         "forward, gradient recorded": recorded,
-        "forward and pose gradient": lambda: torch.autograd.grad(
-            recorded().image, moving, v_image
-        ),
+        "forward and pose gradient": lambda: torch.autograd.grad(recorded().image, moving, v_image),
         "torch alone": lambda: torch.autograd.grad(2 * moving, moving, v_viewmat),
     }
 
