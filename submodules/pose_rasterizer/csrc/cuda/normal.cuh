@@ -76,6 +76,7 @@ __global__ __launch_bounds__(kTileThreads, 2) void normal_tiles(PoseCudaNormal n
     const float4* all_columns = reinterpret_cast<const float4*>(n.columns) + first_splat * E;
     float4* staged = extras + warp * kNormalBatch * E;
     stage.ids[threadIdx.x % 32] = 0, stage.ids[threadIdx.x % 32 + 32] = 0;
+    __syncwarp();
     const float x = pixel.column + 0.5f, y = pixel.row + 0.5f;
     PixelColumns<C, kDirection> columns;
     bool live = pixel.inside;
