@@ -92,6 +92,8 @@ def normal_equations(gaussians, viewmats, intrinsics, residuals, settings, choic
     batch = viewmats.shape[0]
     _, tiles = cuda._cameras_and_tiles([*gaussians, viewmats[:1]], settings)
     step = _cameras_at_once(gaussians[0].shape[0], tiles, floats)
+    if step >= batch:
+        return _some_cameras(gaussians, viewmats, intrinsics, residuals, settings, choices, floats)
 
     def share(first: int):
         def of(tensor: Tensor | None) -> Tensor | None:
@@ -103,5 +105,5 @@ def normal_equations(gaussians, viewmats, intrinsics, residuals, settings, choic
             gaussians, of(viewmats), of(intrinsics), per_camera, settings, choices, floats
         )
 
-    parts = [share(first) for first in range(0, max(batch, 1), step)]
-    return parts[0] if len(parts) == 1 else tuple(torch.cat(p) for p in zip(*parts, strict=True))
+    parts = [share(first) for first in range(0, batch, step)]
+    return tuple(torch.cat(p) for p in zip(*parts, strict=True))
