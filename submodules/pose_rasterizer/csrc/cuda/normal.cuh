@@ -40,13 +40,25 @@ __device__ __forceinline__ int search_scene(const PoseCudaArgs& a, const Pixel& 
 
 // Brings the columns of the splats at places first.. of the warp's stage into its shared memory. Places
 // that the walk hasn't filled hold ids of earlier splats, or 0: their columns are brought for nothing.
+// All loads are on their way before the first is stored.
 template <int kVectors>
 __device__ __forceinline__ void stage_columns(const float4* from, const uint32_t* ids, int first,
                                               float4* to) {
+    constexpr int kAll = kNormalBatch * kVectors, kEach = (kAll + 31) / 32;
+    const int lane = threadIdx.x % 32;
+    float4 own[kEach];
+#pragma unroll
+    for (int j = 0; j < kEach; ++j) {
+        const int k = 32 * j + lane;
+        if (32 * (j + 1) <= kAll || k < kAll)
+            own[j] = __ldg(from + int64_t(ids[first + k / kVectors]) * kVectors + k % kVectors);
+    }
     __syncwarp();  // the last ones have been used
-#pragma unroll 4
-    for (int k = threadIdx.x % 32; k < kNormalBatch * kVectors; k += 32)
-        to[k] = __ldg(from + int64_t(ids[first + k / kVectors]) * kVectors + k % kVectors);
+#pragma unroll
+    for (int j = 0; j < kEach; ++j) {
+        const int k = 32 * j + lane;
+        if (32 * (j + 1) <= kAll || k < kAll) to[k] = own[j];
+    }
     __syncwarp();
 }
 
