@@ -96,15 +96,18 @@ __device__ __forceinline__ void features_times(const float* f, int num_coeffs, i
 #pragma unroll
     for (int k = 0; k < 16; ++k) v_basis[k] = 0.0f;
     if ((num_coeffs * C) % 4 == 0) {
-        const float4* rows = reinterpret_cast<const float4*>(f);
+        const int needed = (used * C + 3) / 4;
 #pragma unroll
-        for (int q = 0; q < 4 * C; ++q) {
-            if (q * 4 / C >= used) break;
-            const float4 w = __ldg(rows + q);
-            const float parts[4] = {w.x, w.y, w.z, w.w};
+        for (int q = 0; q < 4 * C; q += 4) {
+            if (q >= needed) break;
+            float4 row[4];
+            load_row(reinterpret_cast<const float4*>(f), q, needed, row);
 #pragma unroll
-            for (int k = 0; k < 4; ++k)
-                v_basis[(4 * q + k) / C] += parts[k] * v[(4 * q + k) % C];
+            for (int k = 0; k < 16; ++k) {
+                const float4 w = row[k / 4];
+                const float value = k % 4 == 0 ? w.x : k % 4 == 1 ? w.y : k % 4 == 2 ? w.z : w.w;
+                v_basis[(4 * q + k) / C] += value * v[(4 * q + k) % C];
+            }
         }
         return;
     }

@@ -64,20 +64,31 @@ __device__ __forceinline__ bool project_one(const PoseCudaArgs& a, const CameraM
     return true;
 }
 
+// Four of a row's float4 from q on, of which the first `needed` count: one wait for all of them. (A load at
+// a time, each behind a test whether it is needed, waited as often.)
+__device__ __forceinline__ void load_row(const float4* row, int q, int needed, float4 (&to)[4]) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+        to[k] = q + k < needed ? __ldg(row + q + k) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
 // colour[c] = sum_k basis[k] features[k, c], read 16 bytes at a time where rows are aligned.
 template <int C>
 __device__ __forceinline__ void sum_features(const float* f, int num_coeffs, int used,
                                              const float* basis, float* colour) {
     if ((num_coeffs * C) % 4 == 0) {
-        const float4* v = reinterpret_cast<const float4*>(f);
+        const int needed = (used * C + 3) / 4;
 #pragma unroll
-        for (int q = 0; q < 4 * C; ++q) {  // 16 coefficients at most
-            if (q * 4 / C >= used) break;
-            const float4 w = __ldg(v + q);
-            const float parts[4] = {w.x, w.y, w.z, w.w};
+        for (int q = 0; q < 4 * C; q += 4) {  // 16 coefficients at most
+            if (q >= needed) break;
+            float4 row[4];
+            load_row(reinterpret_cast<const float4*>(f), q, needed, row);
 #pragma unroll
-            for (int k = 0; k < 4; ++k)
-                if ((4 * q + k) / C < used) colour[(4 * q + k) % C] += basis[(4 * q + k) / C] * parts[k];
+            for (int k = 0; k < 16; ++k) {
+                const float4 w = row[k / 4];
+                const float value = k % 4 == 0 ? w.x : k % 4 == 1 ? w.y : k % 4 == 2 ? w.z : w.w;
+                if ((4 * q + k) / C < used) colour[(4 * q + k) % C] += basis[(4 * q + k) / C] * value;
+            }
         }
         return;
     }
