@@ -92,8 +92,8 @@ __device__ __forceinline__ bool reaches_tile(const Region& r, const TileGrid& g,
            tx <= last / kTile;
 }
 
-// Calls visit(tile, key) for each tile that the lane's splat reaches. All lanes of the warp must
-// arrive together: splats that cover many tiles are taken one by one by the whole warp.
+// Calls visit(tile, count, key) for each run of tiles in a row that the lane's splat reaches. All lanes of
+// the warp must arrive together: splats that cover many tiles are taken one by one by the whole warp.
 template <class Visit>
 __device__ __forceinline__ void visit_tiles(bool visible, const Ellipse& e, uint64_t key,
                                             const TileGrid& g, Visit visit) {
@@ -108,7 +108,7 @@ __device__ __forceinline__ void visit_tiles(bool visible, const Ellipse& e, uint
         for (int ty = box.y0; ty < box.y0 + box.rows; ++ty) {
             int first, last;
             if (!pixel_span(r, ty * kTile, kTile, g.width, first, last)) continue;
-            for (int tx = first / kTile; tx <= last / kTile; ++tx) visit(ty * g.tiles_x + tx, key);
+            visit(ty * g.tiles_x + first / kTile, last / kTile - first / kTile + 1, key);
         }
     }
     unsigned rest = __ballot_sync(kFullWarp, large);
@@ -127,7 +127,7 @@ __device__ __forceinline__ void visit_tiles(bool visible, const Ellipse& e, uint
         const TileBox b = tile_box(region, g);
         for (int k = lane; k < b.columns * b.rows; k += 32) {
             const int tx = b.x0 + k % b.columns, ty = b.y0 + k / b.columns;
-            if (reaches_tile(region, g, tx, ty)) visit(ty * g.tiles_x + tx, other_key);
+            if (reaches_tile(region, g, tx, ty)) visit(ty * g.tiles_x + tx, 1, other_key);
         }
     }
 }

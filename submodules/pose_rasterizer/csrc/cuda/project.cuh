@@ -149,8 +149,10 @@ template <int C> __global__ __launch_bounds__(kSplatThreads) void project_splats
     }
     const TileGrid grid(a);
     uint32_t* counts = a.counters + int64_t(b) * grid.count() * kCounterWords;
-    visit_tiles(visible, e, 0, grid,
-                [&](int tile, uint64_t) { atomicAdd(counts + int64_t(tile) * kCounterWords, 1u); });
+    visit_tiles(visible, e, 0, grid, [&](int tile, int count, uint64_t) {
+        for (int t = tile; t < tile + count; ++t)
+            atomicAdd(counts + int64_t(t) * kCounterWords, 1u);
+    });
     if (!visible) return;
     constexpr int V = kSplatVectors<C>;
     float record[4 * V] = {e.x, e.y, e.l11, e.l21, e.l22, e.log2_opacity, z};
@@ -241,9 +243,20 @@ template <int C> __global__ __launch_bounds__(kSplatThreads) void fill_lists(Pos
     }
     const TileGrid grid(a);
     uint32_t* cursors = a.counters + int64_t(b) * grid.count() * kCounterWords + 1;
-    visit_tiles(visible, e, key, grid, [&](int tile, uint64_t tile_key) {
-        const uint32_t place = atomicAdd(cursors + int64_t(tile) * kCounterWords, 1u);
-        if (place < kNoList) a.keys[place] = tile_key;
+    visit_tiles(visible, e, key, grid, [&](int tile, int count, uint64_t tile_key) {
+        constexpr int kAtOnce = 4;  // places asked for before the first is waited for
+        for (int t = 0; t < count; t += kAtOnce) {
+            uint32_t places[kAtOnce];
+#pragma unroll
+            for (int k = 0; k < kAtOnce; ++k) {
+                places[k] = kNoList;
+                if (t + k < count)
+                    places[k] = atomicAdd(cursors + int64_t(tile + t + k) * kCounterWords, 1u);
+            }
+#pragma unroll
+            for (int k = 0; k < kAtOnce; ++k)
+                if (places[k] < kNoList) a.keys[places[k]] = tile_key;
+        }
     });
     // *total is final here; the host reads it whenever it arrives, to size later calls
     if (a.host_total != nullptr && i == 0 && b == 0)
