@@ -38,7 +38,9 @@ class FitConfig:
     )
     fit_background: str = _option("auto", "whence the background's colour", choices=BACKGROUNDS)
     background_from: int = _option(0, "corner: step before which the background is white")
-    coarse_factor: int = _option(2, "the first steps see photos smaller by this; 1 = off")
+    coarse_factor: int = _option(
+        2, "the first steps see photos smaller by this, then by its half and so on; 1 = off"
+    )
     coarse_share: float = _option(0.5, "share of the steps on the smaller photos")
     densify_from: int = _option(100, "first step with density control")
     densify_until: int = _option(2000, "last step with density control")
@@ -47,6 +49,10 @@ class FitConfig:
     prune_opacity: float = _option(0.02, "Gaussians of lower opacity are removed")
     opacity_reset_every: int = _option(0, "steps between opacity resets; 0 = never")
     holdout: int = _option(0, "every k-th photo only measures quality; 0 = fit all")
+    check_views: int = _option(
+        4, "without holdout: photos kept out until check_until, measured, then fitted; 0 = none"
+    )
+    check_until: float = _option(0.8, "share of the steps without them")
     plateau_gain: float = _option(0.0, "stop when PSNR gains less, dB; 0 = never")
     plateau_epochs: int = _option(4, "passes over the gallery in which it must gain")
     checkpoint_every: int = _option(250, "steps between checkpoints")
@@ -80,5 +86,6 @@ ORIGINAL: dict[str, object] = {
     "prune_opacity": 0.005,
     "opacity_reset_every": 3000,
     "holdout": 0,
+    "check_views": 0,
     "plateau_gain": 0.0,
 }
