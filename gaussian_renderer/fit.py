@@ -45,6 +45,7 @@ REPORT_NAME = "fit_report.json"
 ALL_SEED_STEP = 1_000_003  # keeps the random streams of two seeds apart
 MOST_START_VIEWS = 120  # photos that backdrop, hull and first colours are made from, spread evenly
 HULL_EVERY = 4  # density controls after which Gaussians outside the hull are removed
+AVERAGE_EVERY = 3  # steps between those that the final mean is made of
 SHOW_EVERY = 20  # steps between the progress bar's figures; on a GPU each waits for the device
 
 
@@ -270,8 +271,11 @@ class _Fit:
         self._set_rates()
         self.optimiser.step()
         self.step += 1
-        if not self.frozen:
+        averaging = self.step > c.average_from * self.num_steps
+        if not self.frozen and not averaging:
             self._control_density()
+        if averaging and self.step % AVERAGE_EVERY == 0:
+            self.optimiser.average()
         square = found.square * target.share
         self._watch(square)
         return found.loss * target.share, square
@@ -365,6 +369,7 @@ class _Fit:
         self.error_sum = state["error_sum"].to(self.device)
 
     def finished_model(self) -> GaussianModel:
+        self.optimiser.take_average()
         if not self.frozen:
             prune(self.optimiser, self.extent, self.config.prune_opacity, self.silhouettes)
         return self.optimiser.model().detach()

@@ -31,6 +31,9 @@ class FitConfig:
     lr_sh_higher: float = _option(1e-3, "rate of the view-dependent colour terms")
     lr_background: float = _option(1e-3, "rate of the background's colour, if learnt")
     lr_final_share: float = _option(0.5, "share of every other rate left at the last step")
+    average_from: float = _option(
+        0.85, "share of the steps after which the model is the mean of those visited; 1 = off"
+    )
     ssim_weight: float = _option(0.2, "weight of 1 - SSIM against L1")
     alpha_weight: float = _option(0.1, "weight that holds alpha to a plain backdrop; 0 = off")
     alpha_inside_from: float = _option(
@@ -75,6 +78,7 @@ ORIGINAL: dict[str, object] = {
     "lr_sh": 2.5e-3,
     "lr_sh_higher": 1.25e-4,
     "lr_final_share": 1.0,
+    "average_from": 1.0,
     "alpha_weight": 0.0,
     "fit_background": "corner",
     "background_from": 3000,

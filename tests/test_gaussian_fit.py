@@ -140,11 +140,15 @@ def test_gaussians_outside_the_hull_are_removed(scene):
     assert len(kept) > 140  # hardly any of the ball's own
 
 
-def test_interrupted_fit_goes_on_to_exactly_the_same_model(scene, tmp_path):
-    config = quick(iterations=90, checkpoint_every=25, fit_background="learn")
+# beyond a densification and between two checkpoints; after the check views were measured and while
+# the final mean is being made
+@pytest.mark.parametrize(("stop", "first"), [(68, 51), (88, 76)])
+def test_interrupted_fit_goes_on_to_exactly_the_same_model(scene, tmp_path, stop, first):
+    changes = {"check_until": 0.5, "average_from": 0.75}
+    config = quick(iterations=90, checkpoint_every=25, fit_background="learn", **changes)
 
     def interrupt(step, figures):
-        if step == 68:  # beyond a densification and between two checkpoints
+        if step == stop:
             raise KeyboardInterrupt
 
     whole = quiet_fit(scene, config, seed=3)
@@ -155,7 +159,7 @@ def test_interrupted_fit_goes_on_to_exactly_the_same_model(scene, tmp_path):
     resumed = quiet_fit(
         scene, config, seed=3, folder=tmp_path, on_step=lambda step, _: steps.append(step)
     )
-    assert steps[0] == 51 and steps[-1] == 90
+    assert steps[0] == first and steps[-1] == 90
     assert_equal_models(whole, resumed)
     assert_equal_models(whole, quiet_fit(scene, config, seed=3, folder=tmp_path))  # no step left
     discard_checkpoint(tmp_path)
@@ -330,6 +334,24 @@ def test_moments_follow_their_gaussians_and_start_at_zero_for_new_ones():
     assert torch.equal(kept, torch.stack([moment[0], moment[2], torch.zeros(3)]))
     optimiser.leaves["means"].sum().backward()
     optimiser.step()  # the state fits the new rows
+
+
+def test_the_final_model_is_the_mean_of_those_visited():
+    optimiser = make_optimiser(gaussians([0.0] * 2, [0.5] * 2))
+    visited = []
+    for _ in range(4):
+        optimiser.leaves["means"].square().sum().backward()
+        optimiser.step()
+        optimiser.average()
+        visited.append(optimiser.leaves["means"].detach().clone())
+    optimiser.take_average()
+    torch.testing.assert_close(optimiser.leaves["means"].detach(), torch.stack(visited).mean(0))
+    # rows that come or go begin it anew
+    optimiser.average()
+    optimiser.replace_rows(torch.tensor([True, False]))
+    last = optimiser.leaves["means"].detach().clone()
+    optimiser.take_average()
+    assert torch.equal(optimiser.leaves["means"].detach(), last)
 
 
 def test_pruning_leaves_at_least_one_and_removes_the_huge():
