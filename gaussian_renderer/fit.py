@@ -253,7 +253,10 @@ class _Fit:
         growing = not self.frozen and self.step < c.densify_until
         model = self.optimiser.model(degree)
         offset = model.means.new_zeros(model.num_gaussians, 2).requires_grad_() if growing else None
-        drawn = render(model, target.camera, self._background(view), means2d_offset=offset)
+        drawn = render(
+            model, target.camera, self._background(view), viewmat=target.viewmat,
+            means2d_offset=offset,
+        )  # fmt: skip
         found = compare(drawn.image, target.image, c.ssim_weight)
         # the rest of the photo is backdrop that nothing covers: its error would be 0
         outputs, gradients = [drawn.image], [found.v_image.mul_(target.share)]
@@ -266,8 +269,7 @@ class _Fit:
             gradients.append(sign.mul_(c.alpha_weight * target.share / sign.numel()))
         torch.autograd.backward(outputs, gradients)
         if growing:
-            size = (target.size[0], target.size[1])
-            self.density.observe(offset.grad, drawn.radii, size)
+            self.density.observe(offset.grad, drawn.radii, target.size)
         self._set_rates()
         self.optimiser.step()
         self.step += 1

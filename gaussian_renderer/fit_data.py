@@ -31,6 +31,7 @@ class TargetView:
 
     Attributes:
         camera: at the photo's size, of that part.
+        viewmat: its world_to_camera, float32 [4, 4], on the device.
         pixels: [C, H, W], uint8.
         alpha_sign: what a plain backdrop tells of alpha, int8 [1, H, W]: 1 where nothing is, -1
             where the object surely is, 0 where unknown; None when the backdrop tells nothing.
@@ -38,6 +39,7 @@ class TargetView:
     """
 
     camera: Camera
+    viewmat: Tensor
     pixels: Tensor
     alpha_sign: Tensor | None
     size: tuple[int, int]
@@ -124,7 +126,8 @@ class Gallery:
             camera = camera.cropped(x, y, width, height)
             pixels = pixels[:, y : y + height, x : x + width].contiguous()
             sign = sign[:, y : y + height, x : x + width].to(self.device, torch.int8)
-        return TargetView(camera, pixels.to(self.device), sign, size)
+        viewmat = camera.viewmat(self.device)
+        return TargetView(camera, viewmat, pixels.to(self.device), sign, size)
 
     def _alpha_sign(self, image: Tensor, shape: Tensor, camera: Camera) -> Tensor:
         # certain are large patches of backdrop, holes of the object included
