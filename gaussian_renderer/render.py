@@ -16,7 +16,8 @@ from gaussian_renderer.gaussians import GaussianModel
 @functools.lru_cache(maxsize=4096)
 def _pinhole(intrinsics: Intrinsics, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The calibration matrix; not copied to the device anew for every image."""
-    return intrinsics.matrix(device, dtype)
+    with torch.inference_mode(False):  # it may serve a rendering with gradients next
+        return intrinsics.matrix(device, dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -435,6 +435,15 @@ def test_only_the_part_with_the_object_is_fitted():
         assert drawn.alpha.sum().item() == pytest.approx(alpha.sum().item(), rel=1e-4)
 
 
+def test_a_rendering_without_gradients_does_not_spoil_one_with(scene):
+    model, camera = ball(), scene[0][0].resized(31, 31)  # of a size that nobody else renders
+    with torch.inference_mode():
+        render(model, camera)
+    viewmat = camera.viewmat().requires_grad_()
+    render(model, camera, viewmat=viewmat).image.sum().backward()
+    assert viewmat.grad.abs().sum() > 0
+
+
 def test_render_resamples_the_pinhole_and_takes_a_pose_with_gradient(scene):
     camera = scene[0][0]
     model = ball()
