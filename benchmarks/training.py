@@ -7,7 +7,7 @@ and reflectance as its defaults do, as one model of six channels; the standard r
 `--preset original`, two models of three channels; gsplat's DefaultStrategy (optional package, needs
 a GPU) trains the same two with its own rasterizer. All use this repository's loss, photos and
 held-out views; the clock stands still while a model is measured. Where 30 000 steps are out of
-reach, `--original_steps` shortens the schedule of the last two in proportion, and the table says so.
+reach, `--original_steps` shortens the schedule of the last two in proportion.
 Prints a table; writes training.json and training.png (PSNR against wall time) to --output.
 """
 

@@ -41,6 +41,31 @@ def model_of(parameters, background: Tensor) -> GaussianModel:
     return GaussianModel(**values, sh=sh, background=background)
 
 
+def optimisers_of(
+    parameters: torch.nn.ParameterDict, config: FitConfig, extent: float
+) -> dict[str, torch.optim.Optimizer]:
+    """One Adam per tensor, as gsplat's strategies expect."""
+    rates = {
+        "means": config.lr_means * extent, "quats": config.lr_quats, "scales": config.lr_scales,
+        "opacities": config.lr_opacities, "sh0": config.lr_sh, "shN": config.lr_sh_higher,
+    }  # fmt: skip
+    return {
+        k: torch.optim.Adam([parameters[k]], lr=lr, eps=ADAM_EPS, fused=True)
+        for k, lr in rates.items()
+    }
+
+
+def strategy_of(config: FitConfig):
+    """gsplat's DefaultStrategy with the recipe's schedule."""
+    from gsplat import DefaultStrategy
+
+    return DefaultStrategy(
+        prune_opa=config.prune_opacity, grow_grad2d=config.densify_gradient,
+        refine_start_iter=config.densify_from, refine_stop_iter=config.densify_until,
+        reset_every=config.opacity_reset_every, refine_every=config.densify_every,
+    )  # fmt: skip
+
+
 def train(
     cameras: Sequence[Camera],
     photos: Sequence[Tensor],
@@ -52,7 +77,7 @@ def train(
     every: int,
 ) -> None:
     """Train on photos [3, H, W]; `measure(step, seconds, model)` every `every` steps, untimed."""
-    from gsplat import DefaultStrategy, rasterization
+    from gsplat import rasterization
 
     began = time.monotonic()
     backdrop = estimate_backdrop(photos)
@@ -64,21 +89,10 @@ def train(
     )  # fmt: skip
     parameters = parameters_of(start, device)
     extent = scene_extent(cameras)
-    rates = {
-        "means": config.lr_means * extent, "quats": config.lr_quats, "scales": config.lr_scales,
-        "opacities": config.lr_opacities, "sh0": config.lr_sh, "shN": config.lr_sh_higher,
-    }  # fmt: skip
-    optimisers = {
-        k: torch.optim.Adam([parameters[k]], lr=lr, eps=ADAM_EPS, fused=True)
-        for k, lr in rates.items()
-    }
+    optimisers = optimisers_of(parameters, config, extent)
     decay = (config.lr_means_final / config.lr_means) ** (1 / config.iterations)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimisers["means"], decay)
-    strategy = DefaultStrategy(
-        prune_opa=config.prune_opacity, grow_grad2d=config.densify_gradient,
-        refine_start_iter=config.densify_from, refine_stop_iter=config.densify_until,
-        reset_every=config.opacity_reset_every, refine_every=config.densify_every,
-    )  # fmt: skip
+    strategy = strategy_of(config)
     strategy.check_sanity(parameters, optimisers)
     state = strategy.initialize_state(scene_scale=extent)
     targets = [photo.to(device) for photo in photos]

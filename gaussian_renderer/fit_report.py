@@ -43,7 +43,9 @@ def evaluate(model: GaussianModel, cameras: Sequence[Camera], images: Sequence[T
         errors = {
             "mean_absolute": [round(v, 6) for v in (absolute / count).tolist()],
             "root_mean_square": [round(v, 6) for v in (square / count).sqrt().tolist()],
-            "quantiles": {str(q): round(float(v), 6) for q, v in zip(QUANTILES, levels, strict=True)},
+            "quantiles": {
+                str(q): round(float(v), 6) for q, v in zip(QUANTILES, levels, strict=True)
+            },
             "num_pixels": count,
         }
     return {

@@ -46,8 +46,11 @@ def sphere():
     cameras = ring_of_cameras(16, size=100)
     images = [photo_of_a_sphere(camera) for camera in cameras]
     backdrop = estimate_backdrop(images)
-    return cameras, images, backdrop, carve(
-        Silhouettes.read(cameras, images, backdrop), common_view_box(cameras)
+    return (
+        cameras,
+        images,
+        backdrop,
+        carve(Silhouettes.read(cameras, images, backdrop), common_view_box(cameras)),
     )
 
 

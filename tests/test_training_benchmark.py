@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import training
-from benchmarks.training_gsplat import model_of, parameters_of
+from benchmarks.training_gsplat import model_of, optimisers_of, parameters_of
 from gaussian_renderer.fit import ORIGINAL, FitConfig
 from tests.gaussian_scene import ball, photos, ring_of_cameras
 
@@ -89,3 +89,13 @@ def test_models_go_to_gsplat_and_back_unchanged():
     again = model_of(parameters_of(model, torch.device("cpu")), model.background)
     for name, tensor in model.tensors().items():
         assert torch.equal(tensor, again.tensors()[name]), name
+
+
+def test_every_tensor_of_gsplat_has_its_own_rate():
+    config = FitConfig(**ORIGINAL)
+    parameters = parameters_of(ball(), torch.device("cpu"))
+    optimisers = optimisers_of(parameters, config, extent=5.0)
+    assert set(optimisers) == set(parameters)
+    rates = {name: o.param_groups[0]["lr"] for name, o in optimisers.items()}
+    assert rates["means"] == pytest.approx(1.6e-4 * 5) and rates["shN"] == pytest.approx(1.25e-4)
+    assert optimisers["quats"].param_groups[0]["params"][0] is parameters["quats"]
