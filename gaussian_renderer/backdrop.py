@@ -50,12 +50,15 @@ def estimate_backdrop(images: Sequence[Tensor]) -> Backdrop:
 
     The median ignores an object that leaves the frame in some views.
     """
-    borders = [_border_pixels(image) for image in images]
-    per_image = torch.stack([b.median(1).values for b in borders])  # [V, C]
-    spreads = [(b - own[:, None]).abs().amax(0) for b, own in zip(borders, per_image, strict=True)]
-    share = torch.stack([(spread < TOLERANCE).float().mean() for spread in spreads])
-    usual = torch.stack([spread.quantile(PLAIN_SHARE) for spread in spreads]).median().item()
-    tolerance = min(TOLERANCE, max(LEAST_TOLERANCE, 2 * usual))
+    colours, share, usual = [], [], []
+    for image in images:  # one at a time: a large gallery's borders alone would fill gigabytes
+        border = _border_pixels(image)
+        colours.append(border.median(1).values)
+        spread = (border - colours[-1][:, None]).abs().amax(0)
+        share.append((spread < TOLERANCE).float().mean())
+        usual.append(spread.quantile(PLAIN_SHARE))
+    per_image, share = torch.stack(colours), torch.stack(share)  # [V, C], [V]
+    tolerance = min(TOLERANCE, max(LEAST_TOLERANCE, 2 * torch.stack(usual).median().item()))
     colour = per_image.median(0).values
     near = (per_image - colour).abs().amax(1) < 2 * TOLERANCE
     # a photo whose border is mostly object says nothing of the backdrop
@@ -142,27 +145,62 @@ def work_cameras(cameras: Sequence[Camera], longer_side: int = WORK_SIZE) -> lis
     return small
 
 
-def carve(
-    cameras: Sequence[Camera], images: Sequence[Tensor], backdrop: Backdrop, box: Tensor
-) -> Hull | None:
+@dataclass(frozen=True, eq=False)
+class Silhouettes:
+    """What each view's silhouette says of points in space.
+
+    Attributes:
+        cameras: at the resolution that silhouettes are read at.
+        masks: bool [H, W] each, wider than the silhouette by a pixel, for a voxel's own extent.
+    """
+
+    cameras: list[Camera]
+    masks: list[Tensor]
+
+    @classmethod
+    def read(
+        cls, cameras: Sequence[Camera], images: Sequence[Tensor], backdrop: Backdrop
+    ) -> Silhouettes:
+        """From photos [C, H, W] before a plain backdrop."""
+        small = work_cameras(cameras)
+        masks = []
+        for image, camera, colour in zip(images, small, backdrop.per_image, strict=True):
+            size = (camera.intrinsics.height, camera.intrinsics.width)
+            resized = interpolate(image[None, :3], size=size, mode="area")[0]
+            mask = silhouette(resized, colour[:3], backdrop.tolerance)
+            masks.append(dilated(mask.float(), 1) > 0.5)
+        return cls(small, masks)
+
+    def hold(self, points: Tensor) -> Tensor:
+        """Which points [N, 3] lie in the silhouette, or out of the frame, in all views but a few.
+
+        A share of MISSED_VIEWS may err: bool [N].
+        """
+        alive = torch.arange(len(points))
+        misses = torch.zeros(len(points), dtype=torch.int32)
+        seen = torch.zeros(len(points), dtype=torch.int32)
+        most = max(1.0, MISSED_VIEWS * len(self.cameras))
+        for i, (camera, mask) in enumerate(zip(self.cameras, self.masks, strict=True)):
+            column, row, in_frame = pixel_of(points[alive], camera)
+            seen[alive] += in_frame
+            misses[alive] += in_frame & ~mask[row, column]
+            if i % 4 == 3:  # carry on with those that can still pass
+                alive = alive[misses[alive] <= most]
+        # near the box's corners few views tell; there none may err
+        return (seen >= 2) & (misses <= most) & (misses <= MISSED_OF_SEEN * seen)
+
+
+def carve(silhouettes: Silhouettes, box: Tensor) -> Hull | None:
     """Visual hull within `box` [2, 3] (lower and upper corner) from silhouettes.
 
-    A voxel stays when it lies in the silhouette, or out of the frame, in all views but a share
-    of MISSED_VIEWS. Returns None when nothing or almost everything stays.
+    Returns None when nothing or almost everything stays.
     """
-    small = work_cameras(cameras)
-    masks = []
-    for image, camera, colour in zip(images, small, backdrop.per_image, strict=True):
-        size = (camera.intrinsics.height, camera.intrinsics.width)
-        resized = interpolate(image[None, :3], size=size, mode="area")[0]
-        # one pixel of tolerance for the voxel's own extent
-        masks.append(dilated(silhouette(resized, colour[:3], backdrop.tolerance).float(), 1) > 0.5)
     for resolution in (COARSE, FINE):
         voxel = ((box[1] - box[0]).amax() / resolution).item()
         counts = ((box[1] - box[0]) / voxel).ceil().long().clamp_min(1)
         axes = [box[0, i] + (torch.arange(int(counts[i])) + 0.5) * voxel for i in range(3)]
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)  # [X, Y, Z, 3]
-        occupied = _inside_silhouettes(grid.reshape(-1, 3), small, masks).reshape(grid.shape[:3])
+        occupied = silhouettes.hold(grid.reshape(-1, 3)).reshape(grid.shape[:3])
         share = occupied.float().mean()
         if not occupied.any() or (resolution == COARSE and share > 0.9):
             return None
@@ -170,24 +208,6 @@ def carve(
         margin = 2 * voxel
         box = torch.stack([inside.amin(0) - margin, inside.amax(0) + margin])
     return _hull(grid, occupied, voxel)
-
-
-def _inside_silhouettes(
-    points: Tensor, cameras: Sequence[Camera], masks: Sequence[Tensor]
-) -> Tensor:
-    """Which points [N, 3] all silhouettes but a few hold: bool [N]."""
-    alive = torch.arange(len(points))
-    misses = torch.zeros(len(points), dtype=torch.int32)
-    seen = torch.zeros(len(points), dtype=torch.int32)
-    most = max(1.0, MISSED_VIEWS * len(cameras))
-    for i, (camera, mask) in enumerate(zip(cameras, masks, strict=True)):
-        column, row, in_frame = pixel_of(points[alive], camera)
-        seen[alive] += in_frame
-        misses[alive] += in_frame & ~mask[row, column]
-        if i % 4 == 3:  # carry on with those that can still pass
-            alive = alive[misses[alive] <= most]
-    # near the box's corners few views tell; there none may err
-    return (seen >= 2) & (misses <= most) & (misses <= MISSED_OF_SEEN * seen)
 
 
 def pixel_of(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:

@@ -39,6 +39,10 @@ class Intrinsics:
         sx, sy = width / self.width, height / self.height
         return Intrinsics(self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy, width, height)
 
+    def cropped(self, x: int, y: int, width: int, height: int) -> Intrinsics:
+        """The same pinhole for the part of the image that begins at column x, row y."""
+        return Intrinsics(self.fx, self.fy, self.cx - x, self.cy - y, width, height)
+
     def matrix(
         self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> Tensor:
@@ -107,6 +111,10 @@ class Camera:
     def resized(self, width: int, height: int) -> Camera:
         """The same pose with the image resampled to `width` x `height` pixels."""
         return Camera(self.intrinsics.resized(width, height), self.world_to_camera)
+
+    def cropped(self, x: int, y: int, width: int, height: int) -> Camera:
+        """The same pose with the part of the image that begins at column x, row y."""
+        return Camera(self.intrinsics.cropped(x, y, width, height), self.world_to_camera)
 
     def with_pose(self, world_to_camera: Tensor) -> Camera:
         """The same pinhole at another pose, [4, 4], OpenCV axes."""

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from gaussian_renderer.backdrop import Silhouettes
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.optimiser import GaussianOptimiser
 
@@ -59,6 +60,7 @@ class DensityControl:
         extent: float,
         prune_opacity: float,
         generator: torch.Generator,
+        silhouettes: Silhouettes | None = None,
     ) -> None:
         """Clone and split where the mean gradient exceeds `threshold`, prune, start counting anew.
 
@@ -81,7 +83,7 @@ class DensityControl:
         parts = [{k: v[clone] for k, v in rows.items()}, _halves(rows, split, generator)]
         extra = {k: torch.cat([p[k] for p in parts]) for k in rows}
         optimiser.replace_rows(~split, extra)
-        prune(optimiser, extent, prune_opacity)
+        prune(optimiser, extent, prune_opacity, silhouettes)
         self._start_counting(optimiser.num_gaussians, self.gradient.device)
 
 
@@ -115,11 +117,18 @@ def rotation_matrices(quats: Tensor) -> Tensor:
     return torch.stack(rows, -1).reshape(-1, 3, 3)
 
 
-def prune(optimiser: GaussianOptimiser, extent: float, prune_opacity: float) -> None:
-    """Remove Gaussians that are nearly transparent or too large; keep at least one."""
+def prune(
+    optimiser: GaussianOptimiser,
+    extent: float,
+    prune_opacity: float,
+    silhouettes: Silhouettes | None = None,
+) -> None:
+    """Remove Gaussians nearly transparent, too large, or outside the hull; keep at least one."""
     rows = optimiser.rows()
     opacity = rows["logit_opacities"].sigmoid()
     keep = (opacity >= prune_opacity) & (rows["log_scales"].amax(1).exp() <= LARGEST * extent)
+    if silhouettes is not None:
+        keep &= silhouettes.hold(rows["means"].cpu()).to(keep.device)
     if len(keep) and not keep.any():
         keep[opacity.argmax()] = True
     if not keep.all():

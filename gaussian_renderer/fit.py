@@ -7,7 +7,6 @@ iterations. Any number of channels: colour and reflectance can be fitted as one 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gaussian_renderer.backdrop import estimate_backdrop
+from gaussian_renderer.backdrop import Silhouettes, estimate_backdrop
 from gaussian_renderer.camera import Camera
-from gaussian_renderer.densify import DensityControl, prune, reset_opacity, without_invisible
+from gaussian_renderer.densify import DensityControl, prune, reset_opacity
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_json
 from gaussian_renderer.fit_config import BACKGROUNDS, ORIGINAL, FitConfig
@@ -30,18 +29,24 @@ from gaussian_renderer.fit_data import (
     load_checkpoint,
     save_checkpoint,
 )
-from gaussian_renderer.gaussians import SH_C0, GaussianModel, with_sh_degree
-from gaussian_renderer.image_metrics import psnr, ssim
-from gaussian_renderer.losses import photometric_loss
+from gaussian_renderer.fit_report import evaluate
+from gaussian_renderer.fit_start import corner, spread, starting_model
+from gaussian_renderer.gaussians import GaussianModel
+from gaussian_renderer.image_metrics import decibels
+from gaussian_renderer.losses import compare
 from gaussian_renderer.optimiser import GaussianOptimiser
 from gaussian_renderer.points import PointCloud
 from gaussian_renderer.render import render
-from gaussian_renderer.seeding import initial_model, scene_extent, splat_weighted_colours
+from gaussian_renderer.seeding import scene_extent
 
 __all__ = ["ORIGINAL", "FitConfig", "PointCloud", "evaluate", "fit"]
 
 REPORT_NAME = "fit_report.json"
 ALL_SEED_STEP = 1_000_003  # keeps the random streams of two seeds apart
+MOST_START_VIEWS = 120  # photos that backdrop, hull and first colours are made from, spread evenly
+HULL_EVERY = 4  # density controls after which Gaussians outside the hull are removed
+AVERAGE_EVERY = 3  # steps between those that the final mean is made of
+SHOW_EVERY = 20  # steps between the progress bar's figures; on a GPU each waits for the device
 
 
 def fit(
@@ -57,6 +62,8 @@ def fit(
     name: str = "colour",
     progress: bool = True,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
+    on_model: Callable[[int, float, GaussianModel], None] | None = None,
+    model_every: int = 0,
 ) -> GaussianModel:
     """Fit Gaussians to photographs.
 
@@ -71,12 +78,16 @@ def fit(
         freeze_geometry: fit colours only; means, rotations, scales and opacities stay exactly.
         name: shown on the progress bar and written into the report.
         on_step: called after every step with its number and {loss, psnr, num_gaussians}.
+        on_model: called every `model_every` steps with the step, the seconds that the fit has taken
+            (these calls left out) and the model so far.
     Returns:
         The model on `device`. With `config.holdout` the photos held out are measured and reported,
         never fitted.
     """
     _check(cameras, images, config, initial, freeze_geometry)
     fitting = _Fit(cameras, images, config, initial, device, seed, freeze_geometry, name)
+    if on_model is not None and model_every > 0:
+        fitting.on_model, fitting.model_every = on_model, model_every
     fitting.run(folder, progress, on_step)
     model = fitting.finished_model()
     if folder is not None:
@@ -111,59 +122,37 @@ class _Fit:
         held = set(range(0, len(cameras), config.holdout)) if config.holdout > 1 else set()
         self.held_out = sorted(held) if len(held) < len(cameras) else []
         self.used = [i for i in range(len(cameras)) if i not in self.held_out]
-        self.backdrop = estimate_backdrop(Subset(images, self.used))
+        # none where photos are held out anyway, or too few to spare any
+        spare = not frozen and not self.held_out and 4 * config.check_views <= len(self.used)
+        self.check = spread(self.used, config.check_views, seed) if spare else []
+        self.start_views = spread(self.fitted_first, MOST_START_VIEWS, 0)
+        self.backdrop = estimate_backdrop(Subset(images, self.start_views))
         self.gallery = Gallery(cameras, images, self.backdrop, self.device)
         self.extent = scene_extent(cameras)
-        start = self._start(initial)
+        self.about_object = config.alpha_weight > 0 and self.backdrop.plain
+        self.silhouettes = None
+        if self.about_object and not frozen:
+            near = [cameras[i] for i in self.start_views]
+            self.silhouettes = Silhouettes.read(
+                near, Subset(images, self.start_views), self.backdrop
+            )
+        start = starting_model(
+            config, self.gallery, self.start_views, self.silhouettes, initial, seed, frozen
+        )
         self.optimiser = GaussianOptimiser(start.to(self.device), self._rates())
         self.density = DensityControl(start.num_gaussians, self.device)
         self.first_count = start.num_gaussians
         self.step = 0
         self.seconds = 0.0
-        self.error_sum, self.error_count = 0.0, 0  # squared error of this pass over the gallery
+        # squared error of this pass over the gallery, on the device until the pass ends
+        self.error_sum, self.error_count = torch.zeros((), device=self.device), 0
         self.psnr_by_epoch: list[float] = []
+        self.checked: dict | None = None
         self.stopped_early = False
+        self.on_model, self.model_every = None, 0
         self.key = fingerprint(
             asdict(config) | {"seed": seed, "frozen": frozen}, cameras, images, start
         )
-
-    def _start(self, initial):
-        config, background = self.config, self._initial_background()
-        views = Subset(self.gallery.images, self.used)
-        cameras = [self.gallery.cameras[i] for i in self.used]
-        if isinstance(initial, GaussianModel):
-            sh = with_sh_degree(initial.sh.detach(), config.sh_degree).contiguous()
-            if self.frozen or initial.num_channels != len(background):
-                # its colours are of other images: begin with the mean colour under each Gaussian
-                colours = splat_weighted_colours(initial.to(self.device), cameras, views)
-                sh = sh.new_zeros(*sh.shape[:2], len(background))
-                sh[:, 0] = (colours - 0.5) / SH_C0
-            return initial.detach().with_sh(sh, background.to(sh))
-        return initial_model(
-            cameras,
-            views,
-            self.backdrop,
-            background,
-            cloud=initial,
-            count=config.initial_points,
-            sh_degree=config.sh_degree,
-            opacity=config.initial_opacity,
-            carved=config.alpha_weight > 0,
-            seed=self.seed,
-        )
-
-    def _initial_background(self) -> Tensor:
-        colour = self.backdrop.colour
-        if self.config.fit_background == "corner":
-            corners = torch.stack([self._corner(i) for i in self.used])
-            return corners.median(0).values
-        fixed = {"white": torch.ones_like(colour), "black": torch.zeros_like(colour)}
-        return fixed.get(self.config.fit_background, colour).float()
-
-    def _corner(self, view: int) -> Tensor:
-        """The original's background: the pixel (5, 5)."""
-        image = self.gallery.original(view)
-        return image[:, min(5, image.shape[1] - 1), min(5, image.shape[2] - 1)].float()
 
     def _rates(self) -> dict[str, float]:
         c = self.config
@@ -191,16 +180,43 @@ class _Fit:
         began, before = time.monotonic(), self.seconds
         with bar:
             while self.step < self.num_steps and not self.stopped_early:
-                figures = self._one_step()
+                loss, square = self._one_step()
                 self.seconds = before + time.monotonic() - began
-                if self.step % 20 == 0:
-                    shown = f"{figures['psnr']:.2f} dB, {self.optimiser.num_gaussians} Gaussians"
-                    bar.set_postfix_str(shown, refresh=False)
+                if self.step % SHOW_EVERY == 0:
+                    shown = f"{decibels(square.item()):.2f} dB, {self.optimiser.num_gaussians}"
+                    bar.set_postfix_str(f"{shown} Gaussians", refresh=False)
                 bar.update()
                 if path is not None and self._checkpoint_due():
                     save_checkpoint(path, self.key, self.state())
                 if on_step is not None:
-                    on_step(self.step, figures)
+                    on_step(self.step, self._figures(loss, square))
+                if self.on_model is not None and self.step % self.model_every == 0:
+                    began += self._show_model(began - before)
+
+    def _show_model(self, began: float) -> float:
+        """Call `on_model`; returns the seconds that it took."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.monotonic()
+        self.on_model(self.step, now - began, self.optimiser.model().detach())
+        return time.monotonic() - now
+
+    def _figures(self, loss: Tensor, square: Tensor) -> dict[str, float]:
+        return {
+            "loss": loss.item(),
+            "psnr": decibels(square.item()),
+            "num_gaussians": self.optimiser.num_gaussians,
+        }
+
+    @property
+    def fitted_first(self) -> list[int]:
+        """The photos fitted from the beginning."""
+        return [i for i in self.used if i not in self.check]
+
+    @property
+    def fitted_now(self) -> list[int]:
+        """The photos that this pass over the gallery fits."""
+        return self.used if self.checked is not None else self.fitted_first
 
     def _checkpoint_due(self) -> bool:
         last = self.step == self.num_steps or self.stopped_early
@@ -211,44 +227,60 @@ class _Fit:
 
     def _view(self) -> int:
         """Photos in a new random order on each pass over the gallery."""
-        epoch, position = divmod(self.step, len(self.used))
-        order = torch.randperm(len(self.used), generator=self._generator(epoch))
-        return self.used[int(order[position])]
+        views = self.fitted_now
+        generator = self._generator(len(self.psnr_by_epoch))
+        order = torch.randperm(len(views), generator=generator)
+        return views[int(order[self.error_count])]
 
-    def _one_step(self) -> dict[str, float]:
-        """One photo: render, compare, step, and control the density when it is time."""
+    def _factor(self) -> int:
+        """How much smaller the photos are: coarse_factor, its half, ... in equal parts, then 1."""
+        c = self.config
+        coarse_steps = c.coarse_share * self.num_steps
+        levels = max(0, c.coarse_factor.bit_length() - 1)
+        if not levels or self.step >= coarse_steps:
+            return 1
+        return max(1, c.coarse_factor >> int(self.step * levels / coarse_steps))
+
+    def _one_step(self) -> tuple[Tensor, Tensor]:
+        """One photo: render, compare, step, and control the density when it is time.
+
+        Returns its loss without the hold on alpha and its mean squared error, on the device.
+        """
         c = self.config
         view = self._view()
-        coarse = c.coarse_factor > 1 and self.step < c.coarse_share * self.num_steps
-        target = self.gallery.view(view, c.coarse_factor if coarse else 1, c.alpha_weight > 0)
+        target = self.gallery.view(view, self._factor(), self.about_object)
         degree = c.sh_degree if self.frozen else min(c.sh_degree, self.step // c.sh_every)
         growing = not self.frozen and self.step < c.densify_until
         model = self.optimiser.model(degree)
         offset = model.means.new_zeros(model.num_gaussians, 2).requires_grad_() if growing else None
-        drawn = render(model, target.camera, self._background(view), means2d_offset=offset)
-        loss = photometric_loss(drawn.image, target.image, c.ssim_weight)
+        drawn = render(
+            model, target.camera, self._background(view), viewmat=target.viewmat,
+            means2d_offset=offset,
+        )  # fmt: skip
+        found = compare(drawn.image, target.image, c.ssim_weight)
+        # the rest of the photo is backdrop that nothing covers: its error would be 0
+        outputs, gradients = [drawn.image], [found.v_image.mul_(target.share)]
         if target.alpha_sign is not None and not self.frozen:
-            sign = target.alpha_sign
+            sign = target.alpha_sign.float()
             if self.step < c.alpha_inside_from * self.num_steps:
                 # opaque too early, the first clutter in a line of sight would hide the object
-                sign = sign.clamp_min(0)
-            loss = loss + c.alpha_weight * (drawn.alpha * sign).mean()
-        loss.backward()
+                sign = sign.clamp_min_(0)
+            outputs.append(drawn.alpha)
+            gradients.append(sign.mul_(c.alpha_weight * target.share / sign.numel()))
+        torch.autograd.backward(outputs, gradients)
         if growing:
-            size = drawn.image.shape[1:]
-            self.density.observe(offset.grad, drawn.radii, (size[0], size[1]))
+            self.density.observe(offset.grad, drawn.radii, target.size)
         self._set_rates()
         self.optimiser.step()
         self.step += 1
-        if not self.frozen:
+        averaging = self.step > c.average_from * self.num_steps
+        if not self.frozen and not averaging:
             self._control_density()
-        error = (drawn.image.detach() - target.image).square().mean().item()
-        self._watch(error)
-        return {
-            "loss": loss.item(),
-            "psnr": -10 * math.log10(max(error, 1e-10)),
-            "num_gaussians": self.optimiser.num_gaussians,
-        }
+        if averaging and self.step % AVERAGE_EVERY == 0:
+            self.optimiser.average()
+        square = found.square * target.share
+        self._watch(square)
+        return found.loss * target.share, square
 
     def _background(self, view: int) -> Tensor | None:
         """None for the model's own; the original draws white first, then the pixel (5, 5)."""
@@ -256,7 +288,7 @@ class _Fit:
             return None
         if self.step < self.config.background_from:
             return torch.ones(len(self.backdrop.colour), device=self.device)
-        return self._corner(view).to(self.device)
+        return corner(self.gallery.original(view)).to(self.device)
 
     def _set_rates(self) -> None:
         c, progress = self.config, self.step / self.num_steps
@@ -279,28 +311,43 @@ class _Fit:
                 extent=self.extent,
                 prune_opacity=c.prune_opacity,
                 generator=self._generator(-1 - self.step),
+                silhouettes=self._hull_when_due(),
             )
         if c.opacity_reset_every and self.step < c.densify_until:
             if self.step % c.opacity_reset_every == 0:
                 reset_opacity(self.optimiser)
         elif self.step > c.densify_until and self.step % c.densify_every == 0:
-            prune(self.optimiser, self.extent, c.prune_opacity)
+            prune(self.optimiser, self.extent, c.prune_opacity, self._hull_when_due())
 
-    def _watch(self, error: float) -> None:
+    def _hull_when_due(self) -> Silhouettes | None:
+        due = self.step // self.config.densify_every % HULL_EVERY == 0
+        return self.silhouettes if due else None
+
+    def _watch(self, square: Tensor) -> None:
         """PSNR of each pass over the gallery; stop when it has ceased to rise."""
-        self.error_sum += error
+        self.error_sum += square
         self.error_count += 1
-        if self.error_count < len(self.used):
+        if self.error_count < len(self.fitted_now):
             return
-        mean = self.error_sum / self.error_count
-        self.psnr_by_epoch.append(-10 * math.log10(max(mean, 1e-10)))
-        self.error_sum, self.error_count = 0.0, 0
+        self.psnr_by_epoch.append(decibels(self.error_sum.item() / self.error_count))
+        self.error_sum, self.error_count = torch.zeros_like(self.error_sum), 0
         c = self.config
+        if self.check and self.checked is None and self.step >= c.check_until * self.num_steps:
+            self._check_fit(self.optimiser.model().detach())
         settled = 0 if self.frozen else max(c.densify_until, c.coarse_share * self.num_steps)
         passes = self.psnr_by_epoch[int(settled // len(self.used)) + 1 :]
         if c.plateau_gain > 0 and len(passes) > c.plateau_epochs:
             gain = max(passes[-c.plateau_epochs :]) - max(passes[: -c.plateau_epochs])
             self.stopped_early = gain < c.plateau_gain
+
+    def _measured(self, views: list[int], model: GaussianModel) -> dict:
+        cameras = [self.gallery.cameras[i] for i in views]
+        return evaluate(model, cameras, Subset(self.gallery.images, views))
+
+    def _check_fit(self, model: GaussianModel) -> None:
+        """Measure `model` on the photos kept out so far; from now on they are fitted."""
+        measured = self._measured(self.check, model)
+        self.checked = {"views": self.check, "step": self.step} | measured
 
     def state(self) -> dict:
         """Everything that the next step depends on."""
@@ -309,26 +356,31 @@ class _Fit:
             "density": self.density.state(),
             "step": self.step,
             "seconds": self.seconds,
-            "error_sum": self.error_sum,
+            "error_sum": self.error_sum.clone(),
             "error_count": self.error_count,
             "psnr_by_epoch": list(self.psnr_by_epoch),
+            "checked": self.checked,
             "stopped_early": self.stopped_early,
         }
 
     def restore(self, state: dict) -> None:
         self.optimiser.restore(state["optimiser"])
         self.density.restore(state["density"])
-        for key in ("step", "seconds", "error_sum", "error_count", "psnr_by_epoch"):
+        for key in ("step", "seconds", "error_count", "psnr_by_epoch", "checked", "stopped_early"):
             setattr(self, key, state[key])
-        self.stopped_early = state["stopped_early"]
+        self.error_sum = state["error_sum"].to(self.device)
 
     def finished_model(self) -> GaussianModel:
-        model = self.optimiser.model().detach()
-        return model if self.frozen else without_invisible(model, self.config.prune_opacity)
+        self.optimiser.take_average()
+        if not self.frozen:
+            prune(self.optimiser, self.extent, self.config.prune_opacity, self.silhouettes)
+        return self.optimiser.model().detach()
 
     def report(self, model: GaussianModel) -> dict:
         """What fit_report.json holds."""
-        held = [(self.gallery.cameras[i], self.gallery.original(i)) for i in self.held_out]
+        held = self._measured(self.held_out, model) if self.held_out else None
+        if self.check and self.checked is None:  # too few steps for a pass over the gallery
+            self._check_fit(model)
         return {
             "name": self.name,
             "config": asdict(self.config),
@@ -343,22 +395,6 @@ class _Fit:
             "num_views": len(self.used),
             "psnr_by_epoch": [round(v, 3) for v in self.psnr_by_epoch],
             "held_out_views": self.held_out,
-            "held_out": evaluate(model, *zip(*held, strict=True)) if held else None,
+            "held_out": held,
+            "checked": self.checked,
         }
-
-
-@torch.no_grad()
-def evaluate(model: GaussianModel, cameras: Sequence[Camera], images: Sequence[Tensor]) -> dict:
-    """Mean and per-photo PSNR (dB) and SSIM of `model` against photos [C, H, W]."""
-    by_view = []
-    for camera, image in zip(cameras, images, strict=True):
-        target = image.to(model.device)
-        drawn = render(model, camera).image
-        by_view.append((min(psnr(drawn, target), 100.0), ssim(drawn, target)))
-    count = len(by_view)
-    return {
-        "psnr": sum(p for p, _ in by_view) / count,
-        "ssim": sum(s for _, s in by_view) / count,
-        "psnr_by_view": [round(p, 3) for p, _ in by_view],
-        "ssim_by_view": [round(s, 5) for _, s in by_view],
-    }

@@ -21,22 +21,42 @@ from gaussian_renderer.gaussians import GaussianModel
 
 CACHE_BYTES = 2 << 30  # photos kept at the resolution in use; what is over is made anew each time
 IMAGES_IN_FINGERPRINT = 16
+CROP_MARGIN = 0.03  # of the longer side: what a Gaussian beside the silhouette still reaches
+CROP_STEP = 8  # px, a tile of the CPU's rasterizer
 
 
 @dataclass(frozen=True, eq=False)
 class TargetView:
-    """A photo as the fit sees it.
+    """A photo as the fit sees it; where the backdrop is plain, the part around the object.
 
     Attributes:
-        camera: at the photo's size.
-        image: [C, H, W], 0..1.
-        alpha_sign: what a plain backdrop tells of alpha, [1, H, W]: 1 where nothing is, -1 where
-            the object surely is, 0 where unknown; None when the backdrop tells nothing.
+        camera: at the photo's size, of that part.
+        viewmat: its world_to_camera, float32 [4, 4], on the device.
+        pixels: [C, H, W], uint8.
+        alpha_sign: what a plain backdrop tells of alpha, int8 [1, H, W]: 1 where nothing is, -1
+            where the object surely is, 0 where unknown; None when the backdrop tells nothing.
+        size: height and width of the whole photo, px.
     """
 
     camera: Camera
-    image: Tensor
+    viewmat: Tensor
+    pixels: Tensor
     alpha_sign: Tensor | None
+    size: tuple[int, int]
+
+    @property
+    def image(self) -> Tensor:
+        """[C, H, W], 0..1."""
+        return self.pixels.float().div_(255)
+
+    @property
+    def share(self) -> float:
+        """Share of the whole photo's pixels."""
+        return self.pixels.shape[1] * self.pixels.shape[2] / (self.size[0] * self.size[1])
+
+    @property
+    def num_bytes(self) -> int:
+        return self.pixels.numel() + (0 if self.alpha_sign is None else self.alpha_sign.numel())
 
 
 class Subset(Sequence):
@@ -53,7 +73,7 @@ class Subset(Sequence):
 
 
 class Gallery:
-    """Photos and cameras; the ones at the resolution in use stay on the device."""
+    """Photos and cameras; the ones at the resolution in use stay on the device, as bytes."""
 
     def __init__(
         self,
@@ -63,7 +83,7 @@ class Gallery:
         device: torch.device,
     ) -> None:
         self.cameras = list(cameras)
-        self.images, self._backdrop, self._device = images, backdrop, device
+        self.images, self.backdrop, self.device = images, backdrop, device
         self._cache: dict[int, TargetView] = {}
         self._cached_bytes, self._factor = 0, 0
 
@@ -71,40 +91,69 @@ class Gallery:
         """The photo as given, [C, H, W]."""
         return self.images[index]
 
-    def view(self, index: int, factor: int, with_alpha: bool) -> TargetView:
-        """Photo `index`, smaller by `factor` (mean over each pixel's area)."""
+    def view(self, index: int, factor: int, about_object: bool) -> TargetView:
+        """Photo `index`, smaller by `factor` (mean over each pixel's area).
+
+        Args:
+            about_object: before a plain backdrop, only the part with the object, and what the
+                backdrop tells of alpha there.
+        """
         if factor != self._factor:
             self._cache, self._cached_bytes, self._factor = {}, 0, factor
         if index in self._cache:
             return self._cache[index]
-        view = self._make(index, factor, with_alpha)
-        num_bytes = view.image.numel() * view.image.element_size()
-        if self._cached_bytes + num_bytes <= CACHE_BYTES:
+        view = self._make(index, factor, about_object and self.backdrop.plain)
+        if self._cached_bytes + view.num_bytes <= CACHE_BYTES:
             self._cache[index] = view
-            self._cached_bytes += num_bytes
+            self._cached_bytes += view.num_bytes
         return view
 
-    def _make(self, index: int, factor: int, with_alpha: bool) -> TargetView:
+    def _make(self, index: int, factor: int, about_object: bool) -> TargetView:
         image, camera = self.images[index].float(), self.cameras[index]
-        sign = self._alpha_sign(index, image, camera) if with_alpha else None
         size = (max(1, image.shape[1] // factor), max(1, image.shape[2] // factor))
+        sign = None
+        if about_object:
+            shape = silhouette(image[:3], self.backdrop.colour[:3], self.backdrop.tolerance)
+            sign = self._alpha_sign(image, shape, camera)
         if size != tuple(image.shape[1:]):
             image = interpolate(image[None], size=size, mode="area")[0]
             if sign is not None:  # kept only where all of the pixel agrees
                 sign = interpolate(sign[None], size=size, mode="area")[0].trunc()
         camera = camera.resized(size[1], size[0])
-        sign = None if sign is None else sign.to(self._device)
-        return TargetView(camera, image.to(self._device), sign)
+        pixels = image.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8)
+        if sign is not None:
+            x, y, width, height = _box_of(shape, size)
+            camera = camera.cropped(x, y, width, height)
+            pixels = pixels[:, y : y + height, x : x + width].contiguous()
+            sign = sign[:, y : y + height, x : x + width].to(self.device, torch.int8)
+        viewmat = camera.viewmat(self.device)
+        return TargetView(camera, viewmat, pixels.to(self.device), sign, size)
 
-    def _alpha_sign(self, index: int, image: Tensor, camera: Camera) -> Tensor | None:
-        if not self._backdrop.plain:
-            return None
-        colour = self._backdrop.colour[:3]
+    def _alpha_sign(self, image: Tensor, shape: Tensor, camera: Camera) -> Tensor:
         # certain are large patches of backdrop, holes of the object included
-        seen_through = ~silhouette(image[:3], colour, self._backdrop.tolerance)
-        empty = eroded(seen_through.float(), 1) > 0.5
-        object_ = certain_foreground(image, camera, colour) & ~empty
+        empty = eroded((~shape).float(), 1) > 0.5
+        object_ = certain_foreground(image, camera, self.backdrop.colour[:3]) & ~empty
         return (empty.float() - object_.float())[None]
+
+
+def _box_of(shape: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Column, row, width and height of the object's box in an image of `size`, with a margin.
+
+    Args:
+        shape: the silhouette at the photo's full size, bool [H, W]; empty: all of the image.
+    """
+    if not shape.any():
+        return 0, 0, size[1], size[0]
+    bounds = []
+    for axis, length in ((0, size[1]), (1, size[0])):
+        found = shape.any(axis).nonzero()[:, 0]
+        scale = length / shape.shape[1 - axis]
+        margin = CROP_MARGIN * max(size)
+        first = max(0, int(found[0] * scale - margin) // CROP_STEP * CROP_STEP)
+        last = -int(-((found[-1] + 1) * scale + margin) // CROP_STEP) * CROP_STEP
+        bounds.append((first, min(length, last) - first))
+    (x, width), (y, height) = bounds
+    return x, y, width, height
 
 
 def fingerprint(

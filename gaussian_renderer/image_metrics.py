@@ -19,6 +19,11 @@ def psnr(image: Tensor, target: Tensor) -> float:
     return math.inf if mse == 0 else -10 * math.log10(mse)
 
 
+def decibels(square: float) -> float:
+    """PSNR of a mean squared error of values in 0..1, at most 100 dB."""
+    return -10 * math.log10(max(square, 1e-10))
+
+
 def ssim_window() -> list[float]:
     """The eleven weights of SSIM's Gaussian window along one axis; their sum is 1."""
     weights = [math.exp(-0.5 * (i / SSIM_SIGMA) ** 2) for i in range(-SSIM_RADIUS, SSIM_RADIUS + 1)]

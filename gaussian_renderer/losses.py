@@ -6,6 +6,8 @@ takes three window means more than the value. On the CPU a compiled kernel does 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from pose_rasterizer import BuildError
 from pose_rasterizer.photometric import photometric
@@ -14,31 +16,50 @@ from torch import Tensor
 from gaussian_renderer.image_metrics import SSIM_C1, SSIM_C2, ssim_window, window_mean
 
 
-class _CompiledPhotometric(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
-        window = torch.tensor(ssim_window())
-        loss, v_image = photometric(image, target, window, ssim_weight)
-        ctx.save_for_backward(v_image)
-        return image.new_tensor(loss)
+class Comparison(NamedTuple):
+    """loss and square (mean squared difference): 0-dim, on the images' device.
 
-    @staticmethod
-    def backward(ctx, v_loss: Tensor):
-        return ctx.saved_tensors[0] * v_loss, None, None
+    v_image: gradient of the loss by the image, [C, H, W].
+    """
+
+    loss: Tensor
+    square: Tensor
+    v_image: Tensor
+
+
+def compare(image: Tensor, target: Tensor, ssim_weight: float) -> Comparison:
+    """(1 - w) mean |image - target| + w (1 - SSIM), 3DGS eq. 7, with its gradient; no graph.
+
+    Args:
+        image: rendering, [C, H, W].
+        target: photograph, same shape, 0..1.
+        ssim_weight: w, 0.2 in the paper.
+    """
+    image = image.detach()
+    if image.device.type == "cpu" and image.dtype == torch.float32:
+        try:
+            found = photometric(image, target, torch.tensor(ssim_window()), ssim_weight)
+        except BuildError:  # no compiler: the rasterizer has warned of it already
+            pass
+        else:
+            return Comparison(torch.tensor(found.loss), torch.tensor(found.square), found.v_image)
+    difference = image - target
+    square = difference.square().mean()
+    loss = (1 - ssim_weight) * difference.abs().mean()
+    v_image = difference.sign_().mul_((1 - ssim_weight) / image.numel())
+    if ssim_weight:
+        value, v_ssim = ssim_and_gradient(image, target)
+        loss = loss + ssim_weight * (1 - value)
+        v_image.sub_(v_ssim, alpha=ssim_weight)
+    return Comparison(loss, square, v_image)
 
 
 class _Photometric(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
-        difference = image - target
-        loss = (1 - ssim_weight) * difference.abs().mean()
-        v_image = difference.sign_().mul_((1 - ssim_weight) / image.numel())
-        if ssim_weight:
-            value, v_ssim = ssim_and_gradient(image, target)
-            loss = loss + ssim_weight * (1 - value)
-            v_image.sub_(v_ssim, alpha=ssim_weight)
-        ctx.save_for_backward(v_image)
-        return loss
+        found = compare(image, target, ssim_weight)
+        ctx.save_for_backward(found.v_image)
+        return found.loss
 
     @staticmethod
     def backward(ctx, v_loss: Tensor):
@@ -68,16 +89,5 @@ def ssim_and_gradient(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def photometric_loss(image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
-    """(1 - w) mean |image - target| + w (1 - SSIM), 3DGS eq. 7; gradient for `image` only.
-
-    Args:
-        image: rendering, [C, H, W].
-        target: photograph, same shape, 0..1.
-        ssim_weight: w, 0.2 in the paper.
-    """
-    if image.device.type == "cpu" and image.dtype == torch.float32:
-        try:
-            return _CompiledPhotometric.apply(image, target, ssim_weight)
-        except BuildError:  # no compiler: the rasterizer has warned of it already
-            pass
+    """The loss of `compare` in a graph; gradient for `image` only."""
     return _Photometric.apply(image, target, ssim_weight)

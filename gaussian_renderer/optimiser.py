@@ -32,6 +32,8 @@ class GaussianOptimiser:
         self.base_rates = dict(rates)
         groups = [{"params": [self.leaves[k]], "lr": lr, "name": k} for k, lr in rates.items()]
         self.adam = torch.optim.Adam(groups, eps=ADAM_EPS, fused=True)
+        self.means_of_leaves: dict[str, Tensor] = {}
+        self.num_averaged = 0
 
     @property
     def num_gaussians(self) -> int:
@@ -56,6 +58,22 @@ class GaussianOptimiser:
         for leaf in self.leaves.values():
             leaf.grad = None
 
+    @torch.no_grad()
+    def average(self) -> None:
+        """Add the leaves as they are to their running mean; new or fewer rows begin it anew."""
+        self.num_averaged += 1
+        for name, leaf in self.leaves.items():
+            if self.num_averaged == 1:
+                self.means_of_leaves[name] = leaf.detach().clone()
+            elif leaf.requires_grad:
+                self.means_of_leaves[name].lerp_(leaf, 1 / self.num_averaged)
+
+    def take_average(self) -> None:
+        """Make the running mean, if there is one, the leaves' values."""
+        if self.num_averaged:
+            for name, mean in list(self.means_of_leaves.items()):
+                self._replace(name, mean, torch.zeros_like)
+
     def rows(self) -> dict[str, Tensor]:
         """Every per-Gaussian leaf, outside the graph."""
         return {k: v.detach() for k, v in self.leaves.items() if k != "background"}
@@ -77,6 +95,7 @@ class GaussianOptimiser:
 
     def _replace(self, name: str, values: Tensor, carry) -> None:
         old = self.leaves[name]
+        self.means_of_leaves, self.num_averaged = {}, 0
         leaf = values.detach().clone().requires_grad_(old.requires_grad)
         self.leaves[name] = leaf
         for group in self.adam.param_groups:
@@ -94,16 +113,22 @@ class GaussianOptimiser:
         for group in self.adam.param_groups:
             for key, value in self.adam.state.get(group["params"][0], {}).items():
                 moments[f"{group['name']}.{key}"] = value.clone()
-        return {"leaves": {k: v.detach().clone() for k, v in self.leaves.items()}, **moments}
+        return {
+            "leaves": {k: v.detach().clone() for k, v in self.leaves.items()},
+            "means": {k: v.clone() for k, v in self.means_of_leaves.items()},
+            "num_averaged": self.num_averaged,
+            "moments": moments,
+        }
 
     def restore(self, state: dict) -> None:
         """Take back what `state` gave."""
         for name, values in state["leaves"].items():
             self._replace(name, values.to(self.leaves[name].device), torch.zeros_like)
+        self.num_averaged = state["num_averaged"]
+        self.means_of_leaves = {k: v.to(self.leaves[k].device) for k, v in state["means"].items()}
         self.adam.state.clear()
-        for key, value in state.items():
-            if key != "leaves":
-                name, part = key.split(".")
-                leaf = self.leaves[name]
-                # fused Adam keeps its step counter on the parameter's device
-                self.adam.state[leaf][part] = value.to(leaf.device)
+        for key, value in state["moments"].items():
+            name, part = key.split(".")
+            leaf = self.leaves[name]
+            # fused Adam keeps its step counter on the parameter's device
+            self.adam.state[leaf][part] = value.to(leaf.device)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
+import torch
 from pose_rasterizer import rasterize
 from torch import Tensor
 
-from gaussian_renderer.camera import Camera
+from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
+
+
+@functools.lru_cache(maxsize=4096)
+def _pinhole(intrinsics: Intrinsics, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The calibration matrix; not copied to the device anew for every image."""
+    with torch.inference_mode(False):  # it may serve a rendering with gradients next
+        return intrinsics.matrix(device, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +73,7 @@ def render(
         sh=gaussians.sh,
         colours=None,
         viewmat=viewmat,
-        intrinsics=intrinsics.matrix(means.device, means.dtype),
+        intrinsics=_pinhole(intrinsics, means.device, means.dtype),
         size=(intrinsics.height, intrinsics.width),
         background=gaussians.background if background is None else background,
         means2d_offset=means2d_offset,
@@ -94,7 +103,7 @@ def render_values(
         gaussians.opacities,
         colours=values,
         viewmat=camera.viewmat(means.device, means.dtype),
-        intrinsics=intrinsics.matrix(means.device, means.dtype),
+        intrinsics=_pinhole(intrinsics, means.device, means.dtype),
         size=(intrinsics.height, intrinsics.width),
         background=background,
     )

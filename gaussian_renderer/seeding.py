@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gaussian_renderer.backdrop import Backdrop, Hull, carve, pixel_of
+from gaussian_renderer.backdrop import Hull, Silhouettes, carve, pixel_of
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.gaussians import SH_C0, GaussianModel, num_sh_coefficients
 from gaussian_renderer.points import PointCloud
@@ -171,27 +171,26 @@ def model_from_points(
 def initial_model(
     cameras: Sequence[Camera],
     images: Sequence[Tensor],
-    backdrop: Backdrop,
     background: Tensor,
     *,
     cloud: PointCloud | None,
+    silhouettes: Silhouettes | None,
     count: int,
     sh_degree: int,
     opacity: float,
-    carved: bool,
     seed: int,
 ) -> GaussianModel:
     """The Gaussians that a fit starts from.
 
     Args:
-        cloud: used when given; else `count` points are drawn, on the hull if `carved` and the
-            backdrop is plain, or in the common view.
+        cloud: used when given; else `count` points are drawn, on the hull where there are
+            silhouettes, or in the common view.
     """
     generator = torch.Generator().manual_seed(seed)
     box = common_view_box(cameras)
     hull = normals = None
-    if cloud is None and carved and backdrop.plain:
-        hull = carve(cameras, images, backdrop, box)
+    if cloud is None and silhouettes is not None:
+        hull = carve(silhouettes, box)
     if cloud is not None:
         xyz = cloud.xyz.float()
     elif hull is not None:

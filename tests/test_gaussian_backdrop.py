@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gaussian_renderer.backdrop import (
+    Silhouettes,
     carve,
     certain_foreground,
     estimate_backdrop,
@@ -45,7 +46,12 @@ def sphere():
     cameras = ring_of_cameras(16, size=100)
     images = [photo_of_a_sphere(camera) for camera in cameras]
     backdrop = estimate_backdrop(images)
-    return cameras, images, backdrop, carve(cameras, images, backdrop, common_view_box(cameras))
+    return (
+        cameras,
+        images,
+        backdrop,
+        carve(Silhouettes.read(cameras, images, backdrop), common_view_box(cameras)),
+    )
 
 
 def test_background_is_found_though_the_object_leaves_the_frame_in_some_views(sphere):
@@ -97,10 +103,11 @@ def test_hull_of_a_sphere_is_the_sphere(sphere):
 
 def test_nothing_is_carved_from_photos_without_object(sphere):
     cameras, images, backdrop, _ = sphere
+    box = common_view_box(cameras)
     empty = [BACKDROP[:, None, None].expand(3, 100, 100)] * len(cameras)
-    assert carve(cameras, empty, backdrop, common_view_box(cameras)) is None
+    assert carve(Silhouettes.read(cameras, empty, backdrop), box) is None
     full = [INSIDE[:, None, None].expand(3, 100, 100)] * len(cameras)
-    assert carve(cameras, full, backdrop, common_view_box(cameras)) is None
+    assert carve(Silhouettes.read(cameras, full, backdrop), box) is None
 
 
 def test_points_on_the_hull_lie_on_the_sphere_and_take_its_colour(sphere):
@@ -147,20 +154,14 @@ def test_model_starts_from_the_point_cloud_when_there_is_one(sphere):
     cameras, images, backdrop, _ = sphere
     cloud = PointCloud(torch.randn(20, 3), torch.rand(20, 3))
     options = {"count": 50, "sh_degree": 1, "opacity": 0.2, "seed": 0}
-    model = initial_model(cameras, images, backdrop, BACKDROP, cloud=cloud, carved=False, **options)
+    shapes = Silhouettes.read(cameras, images, backdrop)
+    model = initial_model(cameras, images, BACKDROP, cloud=cloud, silhouettes=None, **options)
     torch.testing.assert_close(model.means, cloud.xyz)
     torch.testing.assert_close(0.5 + SH_C0 * model.sh[:, 0], cloud.rgb)
     assert model.opacities.tolist() == pytest.approx([0.2] * 20)
     six = [torch.cat([image, 1 - image]) for image in images]
-    model = initial_model(
-        cameras,
-        six,
-        estimate_backdrop(six),
-        BACKDROP.repeat(2),
-        cloud=cloud,
-        carved=True,
-        **options,
-    )
+    background = BACKDROP.repeat(2)
+    model = initial_model(cameras, six, background, cloud=cloud, silhouettes=shapes, **options)
     assert model.num_channels == 6
-    random = initial_model(cameras, images, backdrop, BACKDROP, cloud=None, carved=False, **options)
+    random = initial_model(cameras, images, BACKDROP, cloud=None, silhouettes=None, **options)
     assert random.num_gaussians == 50

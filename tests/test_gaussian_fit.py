@@ -2,14 +2,16 @@
 
 import json
 import math
+import time
 
 import pytest
 import torch
 
+from gaussian_renderer.backdrop import Silhouettes, estimate_backdrop
 from gaussian_renderer.densify import DensityControl, prune, reset_opacity, rotation_matrices
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
-from gaussian_renderer.fit import ORIGINAL, FitConfig, evaluate, fit
+from gaussian_renderer.fit import ORIGINAL, FitConfig, _Fit, evaluate, fit
 from gaussian_renderer.fit_data import Gallery, discard_checkpoint
 from gaussian_renderer.gaussians import GaussianModel, joined, same_geometry
 from gaussian_renderer.optimiser import GaussianOptimiser
@@ -72,11 +74,81 @@ def test_fit_explains_held_out_views_and_reports_them(scene, tmp_path):
     assert alpha[:5].mean() < 0.01 and alpha[20:28, 20:28].mean() > 0.8  # the ball has gaps
 
 
-def test_interrupted_fit_goes_on_to_exactly_the_same_model(scene, tmp_path):
-    config = quick(iterations=90, checkpoint_every=25, fit_background="learn")
+def test_check_views_are_measured_before_they_are_fitted(scene, tmp_path):
+    config = quick(iterations=200, check_views=4, check_until=0.6)
+    model = quiet_fit(scene, config, folder=tmp_path, seed=1)
+    report = json.loads((tmp_path / "fit_report.json").read_text())
+    checked = report["checked"]
+    assert checked["views"] == [1, 6, 11, 16]  # evenly, turned by the seed
+    # a pass over the 16 others ends at step 128, the first after 0.6 x 200
+    assert checked["step"] == 128 and len(checked["psnr_by_view"]) == 4
+    assert len(report["psnr_by_epoch"]) == 8 + (200 - 128) // 20
+    views = checked["views"]
+    after = evaluate(model, [scene[0][i] for i in views], [scene[1][i] for i in views])
+    assert after["psnr"] > checked["psnr"]
+    # half of the pixels err less than the median, all of them less than the highest quantile
+    quantiles = checked["errors"]["quantiles"]
+    assert 0 < quantiles["0.5"] < quantiles["0.9"] < quantiles["0.999"] < 1
+    assert len(checked["errors"]["mean_absolute"]) == 3
+
+
+def test_error_statistics_by_hand(scene):
+    cameras, images = scene
+    model = ball()
+    darker = [image - 0.1 for image in images[:2]]
+    found = evaluate(model, cameras[:2], darker)["errors"]
+    # a clamped rendering less a photo that is 0.1 darker than it
+    assert found["mean_absolute"] == pytest.approx([0.1] * 3, abs=1e-5)
+    assert found["root_mean_square"] == pytest.approx([0.1] * 3, abs=1e-5)
+    assert found["quantiles"]["0.99"] == pytest.approx(0.1, abs=1e-5)
+    covered = [int((render(model, c).alpha > 0.5).sum()) for c in cameras[:2]]
+    assert found["num_pixels"] == sum(covered)
+    nothing = model.select(torch.zeros(150, dtype=torch.bool))
+    assert evaluate(nothing, cameras[:1], images[:1])["errors"] is None
+
+
+def test_photos_grow_from_coarse_to_full_in_equal_parts(scene):
+    config = quick(iterations=40, coarse_factor=4, coarse_share=0.5)
+    fitting = _Fit(*scene, config, None, "cpu", 0, False, "colour")
+    factors = []
+    for fitting.step in range(40):
+        factors.append(fitting._factor())
+    assert factors == [4] * 10 + [2] * 10 + [1] * 20
+
+
+def test_models_on_the_way_are_shown_without_counting_their_time(scene):
+    seen = []
+
+    def slow(step, seconds, model):
+        seen.append((step, seconds, model.num_gaussians))
+        time.sleep(0.3)
+
+    quiet_fit(scene, quick(iterations=6), on_model=slow, model_every=2)
+    assert [step for step, _, _ in seen] == [2, 4, 6]
+    assert 0 < seen[0][1] < seen[2][1] < 0.6 and seen[0][2] == 150
+
+
+def test_gaussians_outside_the_hull_are_removed(scene):
+    cameras, images = scene
+    shapes = Silhouettes.read(cameras, images, estimate_backdrop(images))
+    model = ball()
+    model.means[:3] = torch.tensor([[1.2, 0, 0], [0, 0, 1.3], [-1.1, 0.9, 0]])
+    optimiser = make_optimiser(model)
+    prune(optimiser, 4.0, 0.005, shapes)
+    kept = optimiser.model().means
+    assert len(kept) < 150 and kept.norm(dim=1).max() < 1
+    assert len(kept) > 140  # hardly any of the ball's own
+
+
+# beyond a densification and between two checkpoints; after the check views were measured and while
+# the final mean is being made
+@pytest.mark.parametrize(("stop", "first"), [(68, 51), (88, 76)])
+def test_interrupted_fit_goes_on_to_exactly_the_same_model(scene, tmp_path, stop, first):
+    changes = {"check_until": 0.5, "average_from": 0.75}
+    config = quick(iterations=90, checkpoint_every=25, fit_background="learn", **changes)
 
     def interrupt(step, figures):
-        if step == 68:  # beyond a densification and between two checkpoints
+        if step == stop:
             raise KeyboardInterrupt
 
     whole = quiet_fit(scene, config, seed=3)
@@ -87,7 +159,7 @@ def test_interrupted_fit_goes_on_to_exactly_the_same_model(scene, tmp_path):
     resumed = quiet_fit(
         scene, config, seed=3, folder=tmp_path, on_step=lambda step, _: steps.append(step)
     )
-    assert steps[0] == 51 and steps[-1] == 90
+    assert steps[0] == first and steps[-1] == 90
     assert_equal_models(whole, resumed)
     assert_equal_models(whole, quiet_fit(scene, config, seed=3, folder=tmp_path))  # no step left
     discard_checkpoint(tmp_path)
@@ -264,6 +336,24 @@ def test_moments_follow_their_gaussians_and_start_at_zero_for_new_ones():
     optimiser.step()  # the state fits the new rows
 
 
+def test_the_final_model_is_the_mean_of_those_visited():
+    optimiser = make_optimiser(gaussians([0.0] * 2, [0.5] * 2))
+    visited = []
+    for _ in range(4):
+        optimiser.leaves["means"].square().sum().backward()
+        optimiser.step()
+        optimiser.average()
+        visited.append(optimiser.leaves["means"].detach().clone())
+    optimiser.take_average()
+    torch.testing.assert_close(optimiser.leaves["means"].detach(), torch.stack(visited).mean(0))
+    # rows that come or go begin it anew
+    optimiser.average()
+    optimiser.replace_rows(torch.tensor([True, False]))
+    last = optimiser.leaves["means"].detach().clone()
+    optimiser.take_average()
+    assert torch.equal(optimiser.leaves["means"].detach(), last)
+
+
 def test_pruning_leaves_at_least_one_and_removes_the_huge():
     optimiser = make_optimiser(gaussians([math.log(0.5), math.log(0.01)], [0.9, 0.9]))
     prune(optimiser, extent=1.0, prune_opacity=0.005)
@@ -292,7 +382,6 @@ def test_rotation_matrices_turn_as_by_hand():
 
 def test_gallery_keeps_photos_within_its_bound_and_averages_areas(scene, monkeypatch):
     from gaussian_renderer import fit_data
-    from gaussian_renderer.backdrop import estimate_backdrop
 
     cameras, images = scene
     loads = []
@@ -302,19 +391,57 @@ def test_gallery_keeps_photos_within_its_bound_and_averages_areas(scene, monkeyp
             loads.append(index)
             return super().__getitem__(index)
 
-    monkeypatch.setattr(fit_data, "CACHE_BYTES", 2 * 3 * 24 * 24 * 4)
+    # two photos of one byte a value, and what is known of alpha
+    monkeypatch.setattr(fit_data, "CACHE_BYTES", 2 * (3 + 1) * 24 * 24)
     gallery = Gallery(cameras, Lazy(images), estimate_backdrop(images), torch.device("cpu"))
     for _ in range(2):
         for i in range(3):
-            view = gallery.view(i, 2, with_alpha=True)
+            view = gallery.view(i, 2, about_object=True)
     assert loads == [0, 1, 2, 2]
+    assert view.size == (24, 24) and view.share == 1
     assert view.camera.intrinsics.width == 24
     # backdrop, object, and the uncertain edge between
     assert view.alpha_sign[0, 0, 0] == 1 and view.alpha_sign[0, 12, 12] == -1
     assert set(view.alpha_sign.unique().tolist()) == {-1.0, 0.0, 1.0}
-    assert gallery.view(5, 2, with_alpha=False).alpha_sign is None
+    assert gallery.view(5, 2, about_object=False).alpha_sign is None
     mean = images[2][:, :2, :2].mean((1, 2))
-    torch.testing.assert_close(view.image[:, 0, 0], mean)
+    # kept as bytes
+    torch.testing.assert_close(view.image[:, 0, 0], mean, atol=0.5 / 255 + 1e-6, rtol=0)
+
+
+def test_only_the_part_with_the_object_is_fitted():
+    cameras = ring_of_cameras(2, size=200)
+    small = ball()
+    small.means *= 0.2
+    small.log_scales -= 2
+    images = photos(small, cameras)
+    gallery = Gallery(cameras, images, estimate_backdrop(images), torch.device("cpu"))
+    for factor in (1, 2):
+        view = gallery.view(0, factor, about_object=True)
+        whole = gallery.view(0, factor, about_object=False)
+        height, width = view.pixels.shape[1:]
+        assert view.size == (200 // factor, 200 // factor) and view.share < 0.2
+        k, all_ = view.camera.intrinsics, whole.camera.intrinsics
+        x, y = round(all_.cx - k.cx), round(all_.cy - k.cy)
+        assert (k.width, k.height) == (width, height) and x % 8 == y % 8 == 0
+        assert torch.equal(view.pixels, whole.pixels[:, y : y + height, x : x + width])
+        # nothing of the object is left out, and what is drawn is the same
+        drawn = render(small, view.camera)
+        torch.testing.assert_close(
+            drawn.image, render(small, whole.camera).image[:, y : y + height, x : x + width],
+            atol=2e-5, rtol=0,
+        )  # fmt: skip
+        alpha = render(small, whole.camera).alpha
+        assert drawn.alpha.sum().item() == pytest.approx(alpha.sum().item(), rel=1e-4)
+
+
+def test_a_rendering_without_gradients_does_not_spoil_one_with(scene):
+    model, camera = ball(), scene[0][0].resized(31, 31)  # of a size that nobody else renders
+    with torch.inference_mode():
+        render(model, camera)
+    viewmat = camera.viewmat().requires_grad_()
+    render(model, camera, viewmat=viewmat).image.sum().backward()
+    assert viewmat.grad.abs().sum() > 0
 
 
 def test_render_resamples_the_pinhole_and_takes_a_pose_with_gradient(scene):

@@ -1,6 +1,7 @@
 """The photometric loss with its gradient in one compiled call (csrc/cpu/photometric.cpp)."""
 
 import ctypes
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,16 +13,27 @@ def _library() -> ctypes.CDLL:
     from pose_rasterizer.build import load_library
 
     library = load_library("cpu")
-    library.pose_cpu_photometric.restype = ctypes.c_double
+    library.pose_cpu_photometric.restype = None
     library.pose_cpu_photometric.argtypes = (
         [ctypes.c_void_p] * 3 + [ctypes.c_int32] * 3 + [ctypes.c_float, ctypes.c_int32]
     ) + [ctypes.c_void_p] * 2
     return library
 
 
-def photometric(
-    image: Tensor, target: Tensor, window: Tensor, ssim_weight: float
-) -> tuple[float, Tensor]:
+class Photometric(NamedTuple):
+    """loss: (1 - w) l1 + w (1 - ssim); means over all pixels and channels; ssim: 0 where w is 0.
+
+    v_image: gradient of the loss, like the image.
+    """
+
+    loss: float
+    l1: float
+    ssim: float
+    square: float
+    v_image: Tensor
+
+
+def photometric(image: Tensor, target: Tensor, window: Tensor, ssim_weight: float) -> Photometric:
     """(1 - w) mean |image - target| + w (1 - mean SSIM), and its gradient by `image`.
 
     Args:
@@ -37,16 +49,16 @@ def photometric(
         raise ValueError(f"photometric takes [C, H, W], [C, H, W] and [11], not {shapes}")
     if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in (image, target, window)):
         raise TypeError("photometric takes float32 tensors on the CPU")
-    maps = image.new_empty(3, *image.shape) if ssim_weight else image.new_empty(0)
     v_image = torch.empty_like(image)
-    loss = library.pose_cpu_photometric(
+    means = torch.empty(4, dtype=torch.float64)
+    library.pose_cpu_photometric(
         pointer(image),
         pointer(target),
         pointer(window),
         *image.shape,
         ssim_weight,
         torch.get_num_threads(),
-        pointer(maps),
         pointer(v_image),
+        pointer(means),
     )
-    return loss, v_image
+    return Photometric(*means.tolist(), v_image)

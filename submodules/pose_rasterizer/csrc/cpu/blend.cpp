@@ -1,6 +1,6 @@
 // Blends the tiles' pixels front to back, and the adjoint of it.
 //
-// One thread owns a tile at a time. Pixel state (transmittance, sums) lies in the L1 cache, a
+// One thread owns a tile at a time, a step is a Gaussian on kBlendRows rows of it. Pixel state (transmittance, sums) lies in the L1 cache, a
 // Gaussian's own values in registers. The adjoint walks front to back again: it needs no list of
 // past alphas, only the sum of what lies behind, which the finished image gives (see
 // docs/pose_gradient.md). Its sums per (Gaussian, tile) go to a slot of their own and are added in
@@ -15,14 +15,15 @@ namespace pose_rasterizer {
 namespace {
 
 constexpr int64_t kTilesPerBlock = 4;
+constexpr int R = kBlendRows, kSteps = kTile / R;
+typedef Rows<R>::Float Float;
 constexpr float kRowY[kTile] = {-3.5f, -2.5f, -1.5f, -0.5f, 0.5f, 1.5f, 2.5f, 3.5f};
-constexpr float kRowYY[kTile] = {12.25f, 6.25f, 2.25f, 0.25f, 0.25f, 2.25f, 6.25f, 12.25f};
 
 template <int C> struct ForwardVisitor {
-    TileLight& light;
+    TileLightOf<R>& light;
     const Frame& frame;
     const Channels<C> channels;
-    Float8* sums;  // [row, C + 1]: colours, depth
+    Float* sums;  // [step, C + 1]: colours, depth
     const float* colour = nullptr;
     float z = 0;
 
@@ -30,13 +31,13 @@ template <int C> struct ForwardVisitor {
         colour = frame.colours.data() + size_t(i) * channels.count;
         z = frame.splats[i].z;
     }
-    void row(int r, Float8 power) {
-        Float8 before;
-        const Float8 alpha = light.pass(r, power, before);
-        const Float8 weight = alpha * before;
-        Float8* s = sums + r * (channels.count + 1);
-        for (int c = 0; c < channels.count; ++c) s[c] += weight * splat(colour[c]);
-        s[channels.count] += weight * splat(z);
+    void row(int r, Float power) {
+        Float before;
+        const Float alpha = light.pass(r, power, before);
+        const Float weight = alpha * before;
+        Float* s = sums + r / R * (channels.count + 1);
+        for (int c = 0; c < channels.count; ++c) s[c] += weight * Rows<R>::splat(colour[c]);
+        s[channels.count] += weight * Rows<R>::splat(z);
     }
     void end(const TilePower&) {}
     void skip(uint32_t) {}
@@ -63,12 +64,12 @@ static inline Float8 load_row(const float* from, int columns) {
 
 template <int C>
 void forward_tile(const PoseScene& scene, const Frame& frame, const PoseImages& out, int tile,
-                  Float8* sums) {
+                  Float* sums) {
     const TileBox box(frame, tile);
     const Channels<C> channels(scene.num_channels);
     const int size = channels.count + 1;
-    for (int i = 0; i < kTile * size; ++i) sums[i] = splat(0.0f);
-    TileLight light;
+    for (int i = 0; i < kSteps * size; ++i) sums[i] = Rows<R>::splat(0.0f);
+    TileLightOf<R> light;
     light.start(box.columns, box.rows);
     ForwardVisitor<C> visitor{light, frame, channels, sums};
     walk_tile(frame, tile, light, visitor);
@@ -76,12 +77,14 @@ void forward_tile(const PoseScene& scene, const Frame& frame, const PoseImages& 
     const size_t pixels = size_t(scene.width) * scene.height;
     for (int r = 0; r < box.rows; ++r) {
         const size_t at = size_t(box.y0 + r) * scene.width + box.x0;
-        const Float8 left = light.transmittance[r], alpha = splat(1.0f) - left;
+        const Float8 left = Rows<R>::row(light.transmittance[r / R], r % R);
+        const Float8 alpha = splat(1.0f) - left;
+        const Float* s = sums + r / R * size;
         for (int c = 0; c < channels.count; ++c)
             store_row(out.image + c * pixels + at,
-                      sums[r * size + c] + left * splat(scene.background[c]), box.columns);
+                      Rows<R>::row(s[c], r % R) + left * splat(scene.background[c]), box.columns);
         store_row(out.alpha + at, alpha, box.columns);
-        const Float8 depth = sums[r * size + channels.count] / alpha;
+        const Float8 depth = Rows<R>::row(s[channels.count], r % R) / alpha;
         store_row(out.depth + at, keep(depth, alpha > splat(0.0f)), box.columns);
     }
 }
@@ -89,52 +92,54 @@ void forward_tile(const PoseScene& scene, const Frame& frame, const PoseImages& 
 // Adjoint. For a pixel, q_i = dL/dw_i = g . c_i + g_z z_i + q_0 is what a unit of Gaussian i's
 // weight is worth; dL/dalpha_i = T_i q_i - behind_i / (1 - alpha_i), behind_i = sum_{j>i} w_j q_j.
 template <int C, bool kColour, bool kDepth> struct BackwardVisitor {
-    TileLight& light;
+    TileLightOf<R>& light;
     Frame& frame;
     const Channels<C> channels;
-    const Float8* g;      // [row, C + 2]: dL/dimage, then g_z, then q_0
-    Float8* behind;       // [row]
-    Float8* v_colour;     // [C] sums of w g
+    const Float* g;       // [step, C + 2]: dL/dimage, then g_z, then q_0
+    Float* behind;        // [step]
+    Float* v_colour;      // [C] sums of w g
     const uint32_t tile;  // y << 16 | x
     const float* colour = nullptr;
     float z = 0;
-    Float8 v_power{}, v_power_y{}, v_power_yy{}, v_z{};
+    Float v_power{}, v_power_y{}, v_power_yy{}, v_z{};
 
     void begin(uint32_t i) {
         colour = frame.colours.data() + size_t(i) * channels.count;
         z = frame.splats[i].z;
-        v_power = v_power_y = v_power_yy = v_z = splat(0.0f);
+        v_power = v_power_y = v_power_yy = v_z = Rows<R>::splat(0.0f);
         if (kColour)
-            for (int c = 0; c < channels.count; ++c) v_colour[c] = splat(0.0f);
+            for (int c = 0; c < channels.count; ++c) v_colour[c] = Rows<R>::splat(0.0f);
     }
-    void row(int r, Float8 power) {
-        Float8 before;
-        const Float8 alpha = light.pass(r, power, before);
-        const Float8 weight = alpha * before;
-        const Float8* gr = g + r * (channels.count + 2);
-        Float8 q = gr[channels.count + 1];
+    void row(int r, Float power) {
+        Float before;
+        const Float alpha = light.pass(r, power, before);
+        const Float weight = alpha * before;
+        const Float* gr = g + r / R * (channels.count + 2);
+        Float q = gr[channels.count + 1];
         for (int c = 0; c < channels.count; ++c) {
-            q += gr[c] * splat(colour[c]);
+            q += gr[c] * Rows<R>::splat(colour[c]);
             if (kColour) v_colour[c] += weight * gr[c];
         }
         if (kDepth) {
-            q += gr[channels.count] * splat(z);
+            q += gr[channels.count] * Rows<R>::splat(z);
             v_z += weight * gr[channels.count];
         }
-        const Float8 rest = behind[r] - weight * q;
-        behind[r] = rest;
-        const Float8 v_alpha = before * q - rest / (splat(1.0f) - alpha);
-        const Int8 free = alpha < splat(static_cast<float>(POSE_ALPHA_MAX));  // clamped: no gradient
-        const Float8 v = keep(v_alpha * alpha, free);
+        const Float rest = behind[r / R] - weight * q;
+        behind[r / R] = rest;
+        const Float v_alpha = before * q - rest / (Rows<R>::splat(1.0f) - alpha);
+        // clamped: no gradient
+        const auto free = below(alpha, Rows<R>::splat(static_cast<float>(POSE_ALPHA_MAX)));
+        const Float v = keep(v_alpha * alpha, free);
+        const Float y = by_row<R>(kRowY + r), vy = v * y;
         v_power += v;
-        v_power_y += v * splat(kRowY[r]);
-        v_power_yy += v * splat(kRowYY[r]);
+        v_power_y += vy;
+        v_power_yy += vy * y;
     }
     void end(const TilePower& p) {
         const Float8 x = lane_offsets();
-        const Float8 parts[kLanes] = {v_power,       x * v_power, v_power_y,
-                                      x * x * v_power, x * v_power_y, v_power_yy,
-                                      v_z,           splat(0.0f)};
+        const Float8 v = Rows<R>::sum(v_power), vy = Rows<R>::sum(v_power_y);
+        const Float8 parts[kLanes] = {v, x * v, vy, x * x * v, x * vy, Rows<R>::sum(v_power_yy),
+                                      Rows<R>::sum(v_z), splat(0.0f)};
         const Float8 sums = sum_lanes_of_8(parts);
         float* record = frame.records.data() + size_t(p.entry.slot) * frame.record_size();
         frame.record_tile[p.entry.slot] = tile;
@@ -144,13 +149,13 @@ template <int C, bool kColour, bool kDepth> struct BackwardVisitor {
         for (; c + 4 < channels.count; c += kLanes) {
             Float8 some[kLanes];
             const int n = channels.count - c < kLanes ? channels.count - c : kLanes;
-            for (int i = 0; i < kLanes; ++i) some[i] = i < n ? v_colour[c + i] : splat(0.0f);
+            for (int i = 0; i < kLanes; ++i) some[i] = i < n ? Rows<R>::sum(v_colour[c + i]) : splat(0.0f);
             store_row(record + kSumColour + c, sum_lanes_of_8(some), n);
         }
         if (c >= channels.count) return;
         Float8 some[4];
         const int n = channels.count - c;
-        for (int i = 0; i < 4; ++i) some[i] = i < n ? v_colour[c + i] : splat(0.0f);
+        for (int i = 0; i < 4; ++i) some[i] = i < n ? Rows<R>::sum(v_colour[c + i]) : splat(0.0f);
         const Float4 few = sum_lanes_of_4(some);
         for (int i = 0; i < n; ++i) record[kSumColour + c + i] = few[i];
     }
@@ -206,26 +211,43 @@ void prefetch_next(const PoseScene& scene, const PoseImages& images, const PoseG
     }
 }
 
+// `scratch`: room for backward_scratch(C) values.
+static inline int backward_scratch(int channels) { return kSteps * (channels + 2) + channels; }
+
 template <int C, bool kColour, bool kDepth>
 void backward_tile(const PoseScene& scene, Frame& frame, const PoseImages& images,
-                   const PoseGradients& grads, int tile, Float8* scratch, float* v_background) {
+                   const PoseGradients& grads, int tile, Float* scratch, Float8* rows,
+                   float* v_background) {
     const TileBox box(frame, tile);
     const Channels<C> channels(scene.num_channels);
     const int size = channels.count + 2;
-    Float8* g = scratch;                                // [row, C + 2]
-    Float8* v_colour = scratch + kTile * size;          // [C]
-    Float8* v_back = v_colour + channels.count;         // [C]
-    Float8 behind[kTile];
+    Float* g = scratch;                          // [step, C + 2]
+    Float* v_colour = scratch + kSteps * size;   // [C]
+    Float8* v_back = rows + R * size;            // [C]
+    Float behind[kSteps];
     for (int c = 0; c < channels.count; ++c) v_back[c] = splat(0.0f);
-    for (int r = 0; r < box.rows; ++r)
-        load_row_gradients<C>(scene, images, grads, channels,
-                              size_t(box.y0 + r) * scene.width + box.x0, box.columns, g + r * size,
-                              behind[r], v_back);
+    for (int r = 0; r < kTile; r += R) {
+        Float8 behind_rows[R], both[R];
+        for (int k = 0; k < R; ++k) {
+            behind_rows[k] = splat(0.0f);
+            if (r + k < box.rows)
+                load_row_gradients<C>(scene, images, grads, channels,
+                                      size_t(box.y0 + r + k) * scene.width + box.x0, box.columns,
+                                      rows + k * size, behind_rows[k], v_back);
+            else
+                for (int c = 0; c < size; ++c) rows[k * size + c] = splat(0.0f);
+        }
+        for (int c = 0; c < size; ++c) {
+            for (int k = 0; k < R; ++k) both[k] = rows[k * size + c];
+            g[r / R * size + c] = Rows<R>::of(both);
+        }
+        behind[r / R] = Rows<R>::of(behind_rows);
+    }
     for (int c = 0; c < channels.count; ++c) v_background[c] = sum_lanes(v_back[c]);
     prefetch_next<C>(scene, images, grads, channels, box);
-    TileLight light;
+    TileLightOf<R> light;
     light.start(box.columns, box.rows);
-    Float8 local[C > 0 ? C : 1];
+    Float local[C > 0 ? C : 1];
     BackwardVisitor<C, kColour, kDepth> visitor{light, frame, channels, g, behind,
                                                 C > 0 ? local : v_colour,
                                                 uint32_t(box.y0 / kTile) << 16 | uint32_t(box.x0 / kTile)};
@@ -237,8 +259,8 @@ void forward_all(Channels<C>, const PoseScene& scene, const Frame& frame, const 
     const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
     parallel_ranges(frame.num_threads, tiles, kTilesPerBlock,
                     [&](int64_t begin, int64_t end, int64_t) {
-        Float8 local[C > 0 ? kTile * (C + 1) : 1];
-        std::vector<Float8> heap(C > 0 ? 0 : kTile * (scene.num_channels + 1));
+        Float local[C > 0 ? kSteps * (C + 1) : 1];
+        std::vector<Float> heap(C > 0 ? 0 : kSteps * (scene.num_channels + 1));
         for (int64_t t = begin; t < end; ++t)
             forward_tile<C>(scene, frame, out, int(t), C > 0 ? local : heap.data());
     });
@@ -252,10 +274,15 @@ void backward_all(const PoseScene& scene, Frame& frame, const PoseImages& images
     std::vector<float> v_background(size_t(tiles) * channels);
     parallel_ranges(frame.num_threads, tiles, kTilesPerBlock,
                     [&](int64_t begin, int64_t end, int64_t) {
-        std::vector<Float8> scratch(kTile * (channels + 2) + 2 * channels);
-        for (int64_t t = begin; t < end; ++t)
+        std::vector<Float> scratch(backward_scratch(channels));
+        std::vector<Float8> rows(R * (channels + 2) + channels);
+        for (int64_t t = begin; t < end; ++t) {
+            // a tile that nothing reaches matters to the background alone
+            const bool empty = frame.tile_begin[t] == frame.tile_begin[t + 1];
+            if (empty && grads.v_background == nullptr) continue;
             backward_tile<C, kColour, kDepth>(scene, frame, images, grads, int(t), scratch.data(),
-                                              v_background.data() + t * channels);
+                                              rows.data(), v_background.data() + t * channels);
+        }
     });
     if (grads.v_background == nullptr) return;
     for (int c = 0; c < channels; ++c) {

@@ -76,22 +76,97 @@ static inline Float4 sum_lanes_of_4(const Float8* v) {
 #endif
 }
 
+static inline Int8 at_least(Float8 a, Float8 b) { return a >= b; }
+static inline Int8 below(Float8 a, Float8 b) { return a < b; }
+
+// R rows of a tile at once: one where a register holds eight floats, two where it holds sixteen.
+template <int R> struct Rows;
+template <> struct Rows<1> {
+    typedef Float8 Float;
+    typedef Int8 Int;   // integer arithmetic on the lanes
+    typedef Int8 Mask;  // all ones or all zeros in each lane
+    static inline Float splat(float v) { return pose_rasterizer::splat(v); }
+    static inline Float of(const Float8* rows) { return rows[0]; }
+    static inline Float8 row(Float v, int) { return v; }
+    static inline Float8 sum(Float v) { return v; }
+    // Lanes of the first `columns` columns in the first `rows` rows.
+    static inline Mask first(int rows, int columns) {
+        const Int8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
+        return lane < splat_int(rows > 0 ? columns : 0);
+    }
+};
+
+#if defined(__AVX512F__)
+constexpr int kBlendRows = 2;
+typedef float Float16 __attribute__((vector_size(64)));
+typedef int32_t Int16 __attribute__((vector_size(64)));
+
+static inline Float16 keep(Float16 v, __mmask16 mask) {
+    return (Float16)_mm512_maskz_mov_ps(mask, (__m512)v);
+}
+static inline Float16 minimum(Float16 a, Float16 b) {
+    return (Float16)_mm512_min_ps((__m512)a, (__m512)b);
+}
+static inline __mmask16 at_least(Float16 a, Float16 b) {
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
+}
+static inline __mmask16 below(Float16 a, Float16 b) {
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
+}
+static inline unsigned lane_bits(__mmask16 mask) { return mask; }
+
+template <> struct Rows<2> {
+    typedef Float16 Float;
+    typedef Int16 Int;
+    typedef __mmask16 Mask;
+    static inline Float splat(float v) { return (Float)_mm512_set1_ps(v); }
+    static inline Float of(const Float8* rows) {
+        return (Float)_mm512_castpd_ps(_mm512_insertf64x4(
+            _mm512_castps_pd(_mm512_castps256_ps512((__m256)rows[0])),
+            _mm256_castps_pd((__m256)rows[1]), 1));
+    }
+    static inline Float8 row(Float v, int r) {
+        const __m512d d = _mm512_castps_pd((__m512)v);
+        return (Float8)_mm256_castpd_ps(r == 0 ? _mm512_castpd512_pd256(d)
+                                               : _mm512_extractf64x4_pd(d, 1));
+    }
+    static inline Float8 sum(Float v) { return row(v, 0) + row(v, 1); }
+    static inline Mask first(int rows, int columns) {
+        const unsigned one = (1u << columns) - 1u;
+        return static_cast<Mask>((rows > 0 ? one : 0u) | (rows > 1 ? one << kLanes : 0u));
+    }
+};
+#else
+constexpr int kBlendRows = 1;
+#endif
+
+// A value of each row, from an array by row.
+template <int R> static inline typename Rows<R>::Float by_row(const float* values) {
+    Float8 rows[R];
+    for (int r = 0; r < R; ++r) rows[r] = splat(values[r]);
+    return Rows<R>::of(rows);
+}
+// The same row R times.
+template <int R> static inline typename Rows<R>::Float repeated(Float8 row) {
+    Float8 rows[R];
+    for (int r = 0; r < R; ++r) rows[r] = row;
+    return Rows<R>::of(rows);
+}
+
 constexpr float kExp2[6] = {1.000000072e+00f, 6.931469671e-01f, 2.402211972e-01f,
                             5.550713274e-02f, 9.675541334e-03f, 1.327647187e-03f};
 
 // 2^p for -126 < p < 126, relative error below 2.5e-7 (degree 5, minimax on [-1/2, 1/2], ours).
 // Outside that range the result is meaningless: mask it.
-static inline Float8 exp2_fast(Float8 p) {
-    const Float8 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-    const Float8 rounded = p + magic;
-    const Float8 f = p - (rounded - magic);
-    Float8 y = splat(kExp2[5]);
-    y = y * f + splat(kExp2[4]);
-    y = y * f + splat(kExp2[3]);
-    y = y * f + splat(kExp2[2]);
-    y = y * f + splat(kExp2[1]);
-    y = y * f + splat(kExp2[0]);
-    return (Float8)((Int8)y + ((Int8)rounded << 23));
+template <int R> static inline typename Rows<R>::Float exp2_fast(typename Rows<R>::Float p) {
+    typedef typename Rows<R>::Float Float;
+    typedef typename Rows<R>::Int Int;
+    const Float magic = Rows<R>::splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+    const Float rounded = p + magic;
+    const Float f = p - (rounded - magic);
+    Float y = Rows<R>::splat(kExp2[5]);
+    for (int k = 4; k >= 0; --k) y = y * f + Rows<R>::splat(kExp2[k]);
+    return (Float)((Int)y + ((Int)rounded << 23));
 }
 
 }  // namespace pose_rasterizer

@@ -47,52 +47,59 @@ static inline void tile_power(const Splat& s, double centre_x, double centre_y, 
     p.rows = lane_bits(highest >= splat(kLog2AlphaMin - kRowSlack));
 }
 
-// Transmittance of a tile's pixels, and which of them still take part.
-struct TileLight {
-    Float8 transmittance[kTile];
-    Int8 live[kTile];
-    unsigned live_rows;
+// Transmittance of a tile's pixels, and which of them still take part; R rows at a time.
+template <int R> struct TileLightOf {
+    typedef typename Rows<R>::Float Float;
+    typedef typename Rows<R>::Mask Mask;
+    Float transmittance[kTile / R];
+    Mask live[kTile / R];
+    unsigned live_rows;  // a bit per row; those of R rows go out together
 
     // Pixels outside the image never take part.
     void start(int columns, int rows) {
         live_rows = (1u << rows) - 1u;
-        const Int8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
-        for (int r = 0; r < kTile; ++r) {
-            transmittance[r] = splat(1.0f);
-            live[r] = lane < splat_int(r < rows ? columns : 0);
+        for (int r = 0; r < kTile; r += R) {
+            transmittance[r / R] = Rows<R>::splat(1.0f);
+            live[r / R] = Rows<R>::first(rows - r, columns);
         }
     }
 
-    // Passes one Gaussian's light through row r. `before` receives the transmittance in front of
-    // it; the result is alpha, 0 where the Gaussian adds nothing.
-    inline Float8 pass(int r, Float8 power, Float8& before) {
-        Float8 alpha = minimum(exp2_fast(power), splat(static_cast<float>(POSE_ALPHA_MAX)));
-        alpha = keep(alpha, (power >= splat(kLog2AlphaMin)) & live[r]);
-        before = transmittance[r];
-        Float8 after = before * (splat(1.0f) - alpha);
-        const Int8 stop = after < splat(static_cast<float>(POSE_TRANSMITTANCE_MIN));
+    // Passes one Gaussian's light through the rows from r. `before` receives the transmittance in
+    // front of it; the result is alpha, 0 where the Gaussian adds nothing.
+    inline Float pass(int r, Float power, Float& before) {
+        const int k = r / R;
+        const Float one = Rows<R>::splat(1.0f);
+        Float alpha = minimum(exp2_fast<R>(power),
+                              Rows<R>::splat(static_cast<float>(POSE_ALPHA_MAX)));
+        alpha = keep(alpha, at_least(power, Rows<R>::splat(kLog2AlphaMin)) & live[k]);
+        before = transmittance[k];
+        Float after = before * (one - alpha);
+        const Mask stop =
+            below(after, Rows<R>::splat(static_cast<float>(POSE_TRANSMITTANCE_MIN)));
         if (__builtin_expect(lane_bits(stop) != 0, 0)) {  // at most once per pixel
-            live[r] = live[r] & ~stop;
+            live[k] = live[k] & ~stop;
             alpha = keep(alpha, ~stop);
-            after = before * (splat(1.0f) - alpha);
-            if (lane_bits(live[r]) == 0) live_rows &= ~(1u << r);
+            after = before * (one - alpha);
+            if (lane_bits(live[k]) == 0) live_rows &= ~(((1u << R) - 1u) << r);
         }
-        transmittance[r] = after;
+        transmittance[k] = after;
         return alpha;
     }
 };
+using TileLight = TileLightOf<1>;
 
-// Visitor: begin(gaussian), row(r, power), end(power polynomial), skip(slot).
+// Visitor: begin(gaussian), row(first of R rows, power), end(power polynomial), skip(slot).
 //
 // The polynomials of a few Gaussians are made ahead of their rows: making one is a long chain of
 // dependent steps whose end decides a branch, and so the processor can overlap the chains.
-template <class Visitor>
-static inline void walk_tile(const Frame& frame, int tile, TileLight& light, Visitor& visitor) {
+template <int R, class Visitor>
+static inline void walk_tile(const Frame& frame, int tile, TileLightOf<R>& light,
+                             Visitor& visitor) {
     constexpr uint32_t kAhead = 24;
     TilePower ahead[kAhead];
     const double centre_x = (tile % frame.tiles_x) * kTile + 0.5 * kTile;
     const double centre_y = (tile / frame.tiles_x) * kTile + 0.5 * kTile;
-    const Float8 x = lane_offsets();
+    const typename Rows<R>::Float x = repeated<R>(lane_offsets());
     const uint32_t end = frame.tile_begin[tile + 1];
     uint32_t e = frame.tile_begin[tile];
     while (e < end && light.live_rows != 0) {
@@ -117,8 +124,9 @@ static inline void walk_tile(const Frame& frame, int tile, TileLight& light, Vis
             // A convex set: its rows have no gaps (rows whose pixels have all stopped may lie
             // between the first and the last; nothing passes through them).
             const int last = 31 - __builtin_clz(rows);
-            for (int r = __builtin_ctz(rows); r <= last; ++r)
-                visitor.row(r, splat(p.r0[r]) + x * (splat(p.r1[r]) + x * splat(p.k3)));
+            for (int r = __builtin_ctz(rows) / R * R; r <= last; r += R)
+                visitor.row(r, by_row<R>(p.r0 + r) +
+                                   x * (by_row<R>(p.r1 + r) + x * Rows<R>::splat(p.k3)));
             visitor.end(p);
         }
     }
