@@ -116,7 +116,8 @@ class Comparer:
         """Anomaly map [H, W] and rendering [3, H, W]."""
         camera = Camera.from_opengl(query.intrinsics, torch.tensor(pose, dtype=torch.float64))
         photos = query.image(), reflectance.image()
-        judge = self.net, self.cfg, self.normality, self.detail
+        lent = None if self.detail is None else self.detail.at
+        judge = self.net, self.cfg, self.normality, lent
         return anomaly_at(self.models, camera, *photos, *judge)
 
     def _key(self, query: Query, reflectance: Query, pose: list) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from piad.anomaly import DetectConfig
     from piad.models import ModelPair, PairRendering
     from piad.views import View
+
+# What is to be added to a rendering [6, H, W] at a camera, as `GalleryDetail.at` says it.
+Detail = Callable[["Camera", "PairRendering"], Tensor]
 
 ANGLE_DEG = 10.0  # a photograph from so far aside counts exp(-1/2) as much as one from here
 DOUBT = 0.5  # weight of "nothing is missing": of a photograph a little aside
@@ -56,15 +60,30 @@ class GalleryDetail:
         self.directions = torch.stack([self._direction(view.camera) for view, _ in pairs])
         self._seen: OrderedDict[int, _Seen] = OrderedDict()
 
-    def nearest(self, camera: Camera, without: str | None = None) -> list[tuple[int, float]]:
-        """(index, angle in degrees) of the views that look from nearest; `without`: not this id."""
+    def nearest(
+        self, camera: Camera, without: str | None = None, halfway: str | None = None
+    ) -> list[tuple[int, float]]:
+        """(index, angle in degrees) of the views that look from nearest; see `at`."""
         cosines = (self.directions @ self._direction(camera)).clamp(-1, 1)
-        angles = torch.rad2deg(cosines.acos())
-        order = [k for k in angles.argsort().tolist() if self.pairs[k][0].id != without]
-        return [(k, float(angles[k])) for k in order[: self.num_views]]
+        angles = torch.rad2deg(cosines.acos()).tolist()
+        names = [view.id for view, _ in self.pairs]
+        if halfway is not None:
+            own = names.index(halfway)
+            others = angles[:own] + angles[own + 1 :]
+            angles[own] = 0.5 * min(others, default=0.0)
+        order = sorted(
+            (k for k in range(len(names)) if names[k] != without), key=angles.__getitem__
+        )
+        return [(k, angles[k]) for k in order[: self.num_views]]
 
     @torch.inference_mode()
-    def at(self, camera: Camera, seen: PairRendering, without: str | None = None) -> Tensor:
+    def at(
+        self,
+        camera: Camera,
+        seen: PairRendering,
+        without: str | None = None,
+        halfway: str | None = None,
+    ) -> Tensor:
         """What is to be added to a rendering, [6, H, W]: colour, then reflectance.
 
         With d_g the difference photograph - rendering of view g at the place a pixel shows, v_g 1
@@ -75,11 +94,13 @@ class GalleryDetail:
         Args:
             seen: the models rendered at `camera`, with depth.
             without: id of a view to leave out: a photograph does not vouch for itself.
+            halfway: id of a view that counts as if it looked from half the angle to the next: what
+                a camera between views would find.
         """
         depth, alpha = seen.depth[0], seen.alpha[0]
         points = _world_points(depth, camera)
         total, weights = torch.zeros_like(seen.image), torch.zeros_like(depth)
-        for index, angle in self.nearest(camera, without):
+        for index, angle in self.nearest(camera, without, halfway):
             found, visible = _look_up(self._view(index), points)
             weight = visible * math.exp(-0.5 * (angle / ANGLE_DEG) ** 2)
             total += weight * found

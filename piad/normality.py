@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,8 +139,8 @@ def _put_on_gaussians(
 ) -> list[Tensor]:
     """One view's share of each tensor of `GallerySums`."""
     photos = view.image(), reflectance.image()
-    own = None if detail is None else view.id
-    maps, _, alpha = distances_at(models, view.camera, *photos, net, cfg, detail, own)
+    lent = None if detail is None else partial(detail.at, without=view.id)
+    maps, _, alpha = distances_at(models, view.camera, *photos, net, cfg, lent)
     maps, left = torch.cat([maps, torch.ones_like(maps[:1])]).clone(), 1 - alpha.clone()
     model = models.colour
     share = torch.zeros(len(model.means), len(maps), device=maps.device, requires_grad=True)

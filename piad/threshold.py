@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,7 +117,8 @@ def flawless_scores(
         pairs: gallery views and their reflectance views; short galleries are gone through again.
         sums: distances of the teaching views; a photograph's own group is left out. None: none.
         reflectance_net: images [B, 3, H, W] to their reflectance.
-        detail: as the queries' renderings will get it; each photograph does without its own.
+        detail: as the queries' renderings will get it. A photograph's own counts as one from
+            halfway to the next: queries come from between the gallery's views.
     """
     taught = list(enumerate(pairs if sums is None else teaching_views(pairs, cfg)))
     rounds, rest = divmod(count, len(taught))
@@ -129,8 +131,8 @@ def flawless_scores(
         normality = None if sums is None else sums.normality(without=group_of(index))
         camera = jittered(view.camera, models.centre, generator)
         images = photo, reflectance
-        own = None if detail is None else view.id
-        found, _ = anomaly_at(models, camera, *images, features, cfg, normality, detail, own)
+        lent = None if detail is None else partial(detail.at, halfway=view.id)
+        found, _ = anomaly_at(models, camera, *images, features, cfg, normality, lent)
         scores.append(image_score(found, cfg))
     return scores
 

@@ -163,13 +163,20 @@ def test_a_lent_print_is_no_longer_a_difference(plane):
     assert (lent.scale < 0.5 * without.scale).all()
 
 
-def test_teaching_and_threshold_leave_the_view_itself_out(plane):
+def test_a_view_may_count_as_one_from_halfway_to_the_next(plane):
+    detail = GalleryDetail(plane, gallery(plane, (-0.2, 0.0, 0.3), texture), 3)
+    (first, angle), *others = detail.nearest(camera_at(0.0), halfway="view0.0")
+    assert first == 1 and [k for k, _ in others] == [0, 2]
+    assert angle == pytest.approx(0.5 * math.degrees(math.atan(0.2 / DISTANCE)), abs=1e-3)
+
+
+def test_teaching_leaves_the_view_out_and_the_threshold_puts_it_halfway(plane):
     asked = []
 
     class Recorded(GalleryDetail):
-        def at(self, camera, seen, without=None):
-            asked.append(without)
-            return super().at(camera, seen, without)
+        def at(self, camera, seen, **own):
+            asked.append(own)
+            return super().at(camera, seen, **own)
 
     pairs = gallery(plane, (-0.2, 0.0, 0.2), texture)
     detail = Recorded(plane, pairs, 2)
@@ -178,7 +185,7 @@ def test_teaching_and_threshold_leave_the_view_itself_out(plane):
     flawless_scores(
         plane, pairs, sums, lambda x: x, SeededNet(), CFG, count=3, seed=0, detail=detail
     )
-    assert asked == names * 2
+    assert asked == [{"without": n} for n in names] + [{"halfway": n} for n in names]
 
 
 def test_the_paper_s_choices_lend_nothing(plane):
