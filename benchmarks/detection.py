@@ -32,6 +32,7 @@ from piad.anomaly import ORIGINAL, DetectConfig, Features
 from piad.cli import choose_device, progress, run_script
 from piad.comparison import OK, Comparer, Comparison, pair_by_id
 from piad.config import TestConfig
+from piad.detail import gallery_detail
 from piad.evaluation import evaluate, labels_and_scores, query_lights
 from piad.features import load_features
 from piad.metrics import auroc_interval
@@ -50,6 +51,7 @@ CHANGES: dict[str, dict] = {
     "reflectance only": {"detect_branches": "reflectance"},
     "no normality": {"detect_normal_views": 0},
     "no relighting": {"relight_window": 0.0},
+    "no detail": {"detect_detail_views": 0},
 }
 BANK_LAYERS = (2, 3)  # strides 8 and 16, as PatchCore takes of its network
 COLUMNS = {
@@ -113,6 +115,7 @@ def comparers(
     models_id = models_fingerprint(run)
     found: dict[str, Method] = {}
     for name, choices in variants(cfg).items():
+        detail = gallery_detail(models, pairs, choices)
         kept = (run.cache if name == OURS else folder / name) / "normality.safetensors"
         sums = kept_normality(
             kept,
@@ -122,9 +125,10 @@ def comparers(
             net,
             choices,
             lambda items, name=name: progress(items, f"normality, {name}"),
+            detail,
         )
         normality = None if sums is None else sums.normality()
-        found[name] = Comparer(models, models_id, net, choices, folder / name, normality)
+        found[name] = Comparer(models, models_id, net, choices, folder / name, normality, detail)
     return found
 
 

@@ -2,9 +2,10 @@
 
 Paper (PIAD, anomaly detection): at every layer the squared feature distance of the photographs
 times that of the reflectance images, upsampled, summed over layers, smoothed; the image's score is
-the maximum. Ours: the rendering is relit to the query first, features are compared by direction and
-by energy instead of by difference, small shifts are forgiven, what flawless photographs show at the
-same place is subtracted, and the image's score is the mean of the highest pixels.
+the maximum. Ours: the rendering gets the gallery's detail and the query's light first, features are
+compared by direction and by energy instead of by difference, small shifts are forgiven, what
+flawless photographs show at the same place is subtracted, and the image's score is the mean of the
+highest pixels.
 docs/method_detection.md has the equations.
 """
 
@@ -68,6 +69,11 @@ class DetectConfig:
         "gallery views that teach what differences are normal at each place of the object, at "
         "most; 0: distances are taken as they are (the paper)",
     )
+    detect_detail_views: int = _option(
+        4,
+        "gallery photographs that lend each rendering the detail that the models have lost; "
+        "0: the models alone (the paper)",
+    )
     detect_sigma: float = _option(4.0, "standard deviation of the map's Gaussian smoothing, px")
     detect_top: float = _option(
         0.1, "image score: mean of the highest so many percent of the pixels; 0: the maximum"
@@ -79,7 +85,8 @@ class DetectConfig:
             raise UserError(
                 f"detect_top is a percentage in 0..100, got {self.detect_top:g}; correct the config"
             )
-        for key in ("detect_shift", "relight_window", "detect_sigma", "detect_normal_views"):
+        counts = ("detect_shift", "detect_normal_views", "detect_detail_views")
+        for key in (*counts, "relight_window", "detect_sigma"):
             if getattr(self, key) < 0:
                 raise UserError(
                     f"{key} must be 0 or positive, got {getattr(self, key):g}; correct the config"
@@ -111,6 +118,7 @@ ORIGINAL = {
     "detect_shift": 0,
     "relight_window": 0.0,
     "detect_normal_views": 0,
+    "detect_detail_views": 0,
     "detect_sigma": 4.0,
     "detect_top": 0.0,
 }

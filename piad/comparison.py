@@ -23,12 +23,13 @@ from piad.scenes import Query
 from piad.scoring import anomaly_at
 
 if TYPE_CHECKING:
+    from piad.detail import GalleryDetail
     from piad.models import ModelPair
     from piad.normality import Normality
     from piad.poses import PoseStore
 
 OK, NOT_FOUND = "ok", "not_found"
-METHOD_VERSION = 3  # raise when the comparison's code gives other maps from the same inputs
+METHOD_VERSION = 4  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,17 @@ class Comparer:
         cfg: DetectConfig,
         folder: Path,
         normality: Normality | None = None,
+        detail: GalleryDetail | None = None,
     ) -> None:
         """
         Args:
             models_id: tells one pair of trained models from another.
             folder: keeps the maps.
             normality: what flawless photographs show; None takes distances as they are.
+            detail: what the gallery's photographs lend the renderings; None: nothing.
         """
         self.models, self.net, self.cfg, self.folder = models, net, cfg, folder
-        self.normality = normality
+        self.normality, self.detail = normality, detail
         known = None if normality is None else normality.fingerprint
         self.settings = [METHOD_VERSION, models_id, net.name, asdict(cfg), known]
 
@@ -113,7 +116,9 @@ class Comparer:
         """Anomaly map [H, W] and rendering [3, H, W]."""
         camera = Camera.from_opengl(query.intrinsics, torch.tensor(pose, dtype=torch.float64))
         photos = query.image(), reflectance.image()
-        return anomaly_at(self.models, camera, *photos, self.net, self.cfg, self.normality)
+        lent = None if self.detail is None else self.detail.at
+        judge = self.net, self.cfg, self.normality, lent
+        return anomaly_at(self.models, camera, *photos, *judge)
 
     def _key(self, query: Query, reflectance: Query, pose: list) -> str:
         inputs = [query_fingerprint(query), query_fingerprint(reflectance), pose]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from piad.cli import progress
 from piad.comparison import Comparer
+from piad.detail import gallery_detail
 from piad.features import load_features
 from piad.models import ModelPair, models_fingerprint
 from piad.normality import kept_normality
@@ -48,6 +49,7 @@ def load_detector(
     features = load_features(cfg.detect, models.background.device)
     models_id = models_fingerprint(run)
     pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
+    detail = gallery_detail(models, pairs, cfg.detect)
     sums = kept_normality(
         run.cache / "normality.safetensors",
         models,
@@ -56,6 +58,7 @@ def load_detector(
         features,
         cfg.detect,
         lambda items: progress(items, "normality"),
+        detail,
     )
     normality = None if sums is None else sums.normality()
     depends = {
@@ -78,8 +81,9 @@ def load_detector(
             cfg.threshold.false_alarm_samples,
             cfg.seed,
             lambda items: progress(items, "threshold"),
+            detail,
         )
 
     threshold = kept_threshold(run.cache / "flawless_scores.json", cfg.threshold, depends, score)
-    comparer = Comparer(models, models_id, features, cfg.detect, maps, normality)
+    comparer = Comparer(models, models_id, features, cfg.detect, maps, normality, detail)
     return Detector(comparer, threshold, {"features": features.name, "reflectance": net.name})

@@ -44,11 +44,13 @@ class ModelsConfig:
 class PairRendering:
     """Colour and reflectance of one view, over black; C = 6, colour first.
 
-    image: [6, H, W], premultiplied by alpha; alpha: [2, H, W], of colour and of reflectance.
+    image: [6, H, W], premultiplied by alpha; alpha: [2, H, W], of colour and of reflectance;
+    depth: of the colour model along the camera's axis, world units, [1, H, W].
     """
 
     image: Tensor
     alpha: Tensor
+    depth: Tensor | None = None
 
     def over(self, background: Tensor) -> Tensor:
         """Composite over a uniform background [6] (or [6, H, W]): [6, H, W]."""
@@ -83,14 +85,16 @@ class ModelPair:
         if self.joined is not None:
             black = torch.zeros_like(self.background)
             view = render(self.joined, camera, black, viewmat=viewmat)
-            return PairRendering(view.image, view.alpha.expand(2, -1, -1))
+            return PairRendering(view.image, view.alpha.expand(2, -1, -1), view.depth)
         black = torch.zeros_like(self.colour.background)
         views = [
             render(model, camera, black, viewmat=viewmat)
             for model in (self.colour, self.reflectance)
         ]
         return PairRendering(
-            torch.cat([view.image for view in views]), torch.cat([view.alpha for view in views])
+            torch.cat([view.image for view in views]),
+            torch.cat([view.alpha for view in views]),
+            views[0].depth,
         )
 
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,11 @@ from piad.scoring import distances_at
 
 if TYPE_CHECKING:
     from gaussian_renderer.gaussians import GaussianModel
+    from piad.detail import GalleryDetail
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 2  # raise when the same inputs give other values
+VERSION = 3  # raise when the same inputs give other values
 GROUPS = 5  # of views; the threshold leaves one out at a time
 TINY = 1e-3  # px; keeps empty sums from being divided by nothing
 LEAST_WEIGHT = 1.0  # px: a Gaussian seen by less than that gets the object's mean
@@ -91,6 +93,7 @@ def learn_normality(
     net: Features,
     cfg: DetectConfig,
     progress: Callable[[list], Iterable] = iter,
+    detail: GalleryDetail | None = None,
 ) -> GallerySums:
     """Compare gallery photographs with their renderings and put the distances on the Gaussians.
 
@@ -100,10 +103,11 @@ def learn_normality(
 
     Args:
         pairs: gallery views and their reflectance views; the k-th belongs to `group_of(k)`.
+        detail: as the queries' renderings will get it; each view does without its own.
     """
     groups: list[list[Tensor]] = [[] for _ in range(min(GROUPS, len(pairs)))]
     for index, (view, reflectance) in enumerate(progress(pairs)):
-        found = _put_on_gaussians(models, view, reflectance, net, cfg)
+        found = _put_on_gaussians(models, view, reflectance, net, cfg, detail)
         own = groups[group_of(index)]
         own[:] = [old + new for old, new in zip(own, found, strict=True)] if own else found
     return GallerySums(*(torch.stack(parts) for parts in zip(*groups, strict=True)))
@@ -126,11 +130,17 @@ def evenly(items: list, count: int) -> list:
 
 
 def _put_on_gaussians(
-    models: ModelPair, view: View, reflectance: View, net: Features, cfg: DetectConfig
+    models: ModelPair,
+    view: View,
+    reflectance: View,
+    net: Features,
+    cfg: DetectConfig,
+    detail: GalleryDetail | None,
 ) -> list[Tensor]:
     """One view's share of each tensor of `GallerySums`."""
     photos = view.image(), reflectance.image()
-    maps, _, alpha = distances_at(models, view.camera, *photos, net, cfg)
+    lent = None if detail is None else partial(detail.at, without=view.id)
+    maps, _, alpha = distances_at(models, view.camera, *photos, net, cfg, lent)
     maps, left = torch.cat([maps, torch.ones_like(maps[:1])]).clone(), 1 - alpha.clone()
     model = models.colour
     share = torch.zeros(len(model.means), len(maps), device=maps.device, requires_grad=True)
@@ -147,6 +157,7 @@ def kept_normality(
     net: Features,
     cfg: DetectConfig,
     progress: Callable[[list], Iterable] = iter,
+    detail: GalleryDetail | None = None,
 ) -> GallerySums | None:
     """What `learn_normality` finds from the teaching views, kept in `path`.
 
@@ -159,7 +170,7 @@ def kept_normality(
     kept = _load(path, key, models.background.device)
     if kept is not None:
         return kept
-    found = learn_normality(models, teaching_views(pairs, cfg), net, cfg, progress)
+    found = learn_normality(models, teaching_views(pairs, cfg), net, cfg, progress, detail)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in vars(found).items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"key": key})

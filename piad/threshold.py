@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +30,11 @@ from piad.scoring import anomaly_at
 from piad.simulated_light import under_another_lamp
 
 if TYPE_CHECKING:
+    from piad.detail import GalleryDetail
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 1  # raise when the same inputs give other scores
+VERSION = 2  # raise when the same inputs give other scores
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
 JITTER_SHARE = 5e-4  # of the object's distance, shift of the object
@@ -107,6 +109,7 @@ def flawless_scores(
     count: int,
     seed: int,
     progress: Callable[[list], Iterable] = iter,
+    detail: GalleryDetail | None = None,
 ) -> list[float]:
     """Scores of `count` gallery photographs under simulated light, as queries would get them.
 
@@ -114,6 +117,8 @@ def flawless_scores(
         pairs: gallery views and their reflectance views; short galleries are gone through again.
         sums: distances of the teaching views; a photograph's own group is left out. None: none.
         reflectance_net: images [B, 3, H, W] to their reflectance.
+        detail: as the queries' renderings will get it. A photograph's own counts as one from
+            halfway to the next: queries come from between the gallery's views.
     """
     taught = list(enumerate(pairs if sums is None else teaching_views(pairs, cfg)))
     rounds, rest = divmod(count, len(taught))
@@ -126,9 +131,9 @@ def flawless_scores(
         normality = None if sums is None else sums.normality(without=group_of(index))
         camera = jittered(view.camera, models.centre, generator)
         images = photo, reflectance
-        scores.append(
-            image_score(anomaly_at(models, camera, *images, features, cfg, normality)[0], cfg)
-        )
+        lent = None if detail is None else partial(detail.at, halfway=view.id)
+        found, _ = anomaly_at(models, camera, *images, features, cfg, normality, lent)
+        scores.append(image_score(found, cfg))
     return scores
 
 

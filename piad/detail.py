@@ -1,0 +1,167 @@
+"""Detail that gallery photographs show and the models do not, carried over to another camera.
+
+Ours, not the paper's. A budget of Gaussians leaves fine texture blurred: compared with a sharp
+photograph, every print, thread and speckle that the models have lost looks like a defect. The
+photographs that the models were fitted to still have it. What the nearest of them differ from
+their own renderings is moved along the models' depth to the camera that is asked for and added to
+the rendering there. Only differences move: light and shape come from the models as before, and
+where no photograph looks, or looks from too far aside, nothing is added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaussian_renderer.camera import Camera, Intrinsics
+
+if TYPE_CHECKING:
+    from piad.anomaly import DetectConfig
+    from piad.models import ModelPair, PairRendering
+    from piad.views import View
+
+# What is to be added to a rendering [6, H, W] at a camera, as `GalleryDetail.at` says it.
+Detail = Callable[["Camera", "PairRendering"], Tensor]
+
+ANGLE_DEG = 10.0  # a photograph from so far aside counts exp(-1/2) as much as one from here
+DOUBT = 0.5  # weight of "nothing is missing": of a photograph a little aside
+DEPTH_TOLERANCE = 0.02  # share of the depth by which both cameras may disagree about a place
+COVERED = 0.5  # coverage under which a pixel belongs to the backdrop
+KEPT_VIEWS = 64  # photographs' differences kept in memory, half precision
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A gallery view: differences photograph - rendering [6, H, W], depth and coverage [1, H, W];
+    one tensor [8, H, W], float16."""
+
+    camera: Camera
+    stacked: Tensor
+
+
+class GalleryDetail:
+    """The gallery's photographs as a source of detail; renders each when it is first needed."""
+
+    def __init__(self, models: ModelPair, pairs: list[tuple[View, View]], num_views: int) -> None:
+        """
+        Args:
+            models: the pair that was fitted to the gallery.
+            pairs: gallery views and their reflectance views.
+            num_views: photographs asked for each camera, the nearest by viewing direction.
+        """
+        self.models, self.pairs, self.num_views = models, pairs, num_views
+        self.directions = torch.stack([self._direction(view.camera) for view, _ in pairs])
+        self._seen: OrderedDict[int, _Seen] = OrderedDict()
+
+    def nearest(
+        self, camera: Camera, without: str | None = None, halfway: str | None = None
+    ) -> list[tuple[int, float]]:
+        """(index, angle in degrees) of the views that look from nearest; see `at`."""
+        cosines = (self.directions @ self._direction(camera)).clamp(-1, 1)
+        angles = torch.rad2deg(cosines.acos()).tolist()
+        names = [view.id for view, _ in self.pairs]
+        if halfway is not None:
+            own = names.index(halfway)
+            others = angles[:own] + angles[own + 1 :]
+            angles[own] = 0.5 * min(others, default=0.0)
+        order = sorted(
+            (k for k in range(len(names)) if names[k] != without), key=angles.__getitem__
+        )
+        return [(k, angles[k]) for k in order[: self.num_views]]
+
+    @torch.inference_mode()
+    def at(
+        self,
+        camera: Camera,
+        seen: PairRendering,
+        without: str | None = None,
+        halfway: str | None = None,
+    ) -> Tensor:
+        """What is to be added to a rendering, [6, H, W]: colour, then reflectance.
+
+        With d_g the difference photograph - rendering of view g at the place a pixel shows, v_g 1
+        where g sees that place and 0 elsewhere, theta_g its angle aside,
+
+            sum_g w_g d_g / (sum_g w_g + DOUBT),    w_g = v_g exp(-(theta_g / ANGLE_DEG)^2 / 2).
+
+        Args:
+            seen: the models rendered at `camera`, with depth.
+            without: id of a view to leave out: a photograph does not vouch for itself.
+            halfway: id of a view that counts as if it looked from half the angle to the next: what
+                a camera between views would find.
+        """
+        depth, alpha = seen.depth[0], seen.alpha[0]
+        points = _world_points(depth, camera)
+        total, weights = torch.zeros_like(seen.image), torch.zeros_like(depth)
+        for index, angle in self.nearest(camera, without, halfway):
+            found, visible = _look_up(self._view(index), points)
+            weight = visible * math.exp(-0.5 * (angle / ANGLE_DEG) ** 2)
+            total += weight * found
+            weights += weight
+        return total / (weights + DOUBT) * (alpha > COVERED)
+
+    def _direction(self, camera: Camera) -> Tensor:
+        """Unit vector from the object's centre to the camera, [3], float64."""
+        return F.normalize(camera.position.double() - self.models.centre.double().cpu(), dim=0)
+
+    def _view(self, index: int) -> _Seen:
+        if index in self._seen:
+            self._seen.move_to_end(index)
+            return self._seen[index]
+        view, reflectance = self.pairs[index]
+        device = self.models.background.device
+        seen = self.models.render(view.camera.viewmat(device), view.camera.intrinsics)
+        photos = torch.cat([view.image(), reflectance.image()]).to(device)
+        difference = photos - seen.over(self.models.background)
+        stacked = torch.cat([difference, seen.depth, seen.alpha[:1]]).half()
+        self._seen[index] = _Seen(view.camera, stacked)
+        if len(self._seen) > KEPT_VIEWS:
+            self._seen.popitem(last=False)
+        return self._seen[index]
+
+
+def gallery_detail(
+    models: ModelPair, pairs: list[tuple[View, View]], cfg: DetectConfig
+) -> GalleryDetail | None:
+    """The detail that `cfg.detect_detail_views` asks for; None where it is 0."""
+    if cfg.detect_detail_views == 0:
+        return None
+    return GalleryDetail(models, pairs, cfg.detect_detail_views)
+
+
+def _world_points(depth: Tensor, camera: Camera) -> Tensor:
+    """Points [3, H, W] that the pixels of a depth image [H, W] show, in the world."""
+    intrinsics, viewmat = camera.intrinsics, camera.viewmat(depth.device, depth.dtype)
+    x = (torch.arange(depth.shape[1]).to(depth) + 0.5 - intrinsics.cx) / intrinsics.fx
+    y = (torch.arange(depth.shape[0]).to(depth) + 0.5 - intrinsics.cy) / intrinsics.fy
+    rays = torch.stack([x.expand_as(depth), y[:, None].expand_as(depth), torch.ones_like(depth)])
+    return torch.einsum("ji,jhw->ihw", viewmat[:3, :3], rays * depth - viewmat[:3, 3, None, None])
+
+
+def _look_up(view: _Seen, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences [6, H, W] of a view at points of the world [3, H, W], and 1 where it sees them
+    [H, W]: in front of it, inside its image, at the depth that it has there."""
+    viewmat = view.camera.viewmat(points.device, points.dtype)
+    local = torch.einsum("ij,jhw->ihw", viewmat[:3, :3], points) + viewmat[:3, 3, None, None]
+    z = local[2]
+    grid = _image_grid(local, view.camera.intrinsics)
+    stacked = view.stacked.to(points.dtype)
+    sampled = F.grid_sample(stacked[None], grid[None], align_corners=False)[0]
+    visible = (grid.abs() < 1).all(-1) & (z > 0) & (sampled[7] > COVERED)
+    visible &= (sampled[6] - z).abs() < DEPTH_TOLERANCE * z
+    return sampled[:6], visible.to(points.dtype)
+
+
+def _image_grid(local: Tensor, intrinsics: Intrinsics) -> Tensor:
+    """Where points in camera axes [3, H, W] fall on the image, [H, W, 2]: -1..1 from its edges."""
+    z = local[2].clamp_min(1e-6)
+    x = (local[0] / z * intrinsics.fx + intrinsics.cx) / intrinsics.width
+    y = (local[1] / z * intrinsics.fy + intrinsics.cy) / intrinsics.height
+    return 2 * torch.stack([x, y], -1) - 1
