@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from gaussian_renderer.se3 import pose_error, se3_exp
+from gaussian_renderer.se3 import se3_exp
 from piad.models import ModelPair, PairRendering
 from piad.target import Target, pose_loss
 from retrieval.compare import climb, described, likeness, opponent, similarity
-from retrieval.initial_pose import DISTINCT_DEG
 
 # The original's choices (paper, implementation details), used by --preset original.
 ORIGINAL = {
@@ -35,8 +34,6 @@ ORIGINAL = {
     "refuse_below": 0.0,
 }
 DECAY_STEPS = 100  # the learning rate falls by `lrate_decay` every so many steps (paper)
-MAX_REPEATS = 3  # second-order refinements of the winner after the first
-REPEAT_GAIN = 1e-3  # share by which a repetition must lower the loss to be followed by another
 RIVAL_LOSS = 0.97  # a rival wins against the first hypothesis with a loss below this share of its
 POLISH_RATES = (0.015, 0.004)  # rad, and shares of the distance: first steps at half and full size
 POLISH_END = 0.1  # share of the rate that is left at the end
@@ -224,41 +221,28 @@ def refine_pose(
 
 
 def _refine_each(target, hypotheses, models, cfg: RefineConfig) -> RefinedPose:
-    """Second-order refinement of every hypothesis to the end; the most alike goes on (ours).
+    """Second-order refinement: a few hypotheses race, the most alike goes on alone (ours).
 
-    At low resolution wrong sides fit as well as the right one, and a full refinement costs little.
-    The loss doesn't choose: light baked into the model follows a wrong side that happens to be lit
-    like the query. The winner is refined again while that helps: directions that hardly move the
-    image converge over several runs, and polished at last.
+    Coarse rounds bring each within reach of the windowed ones; likeness chooses, because a loss on
+    colours follows a wrong side that happens to be lit like the query.
     """
-    from piad.second_order import refine_second_order  # it builds on this module
+    from piad.race import race  # it builds on this module
 
     began = time.perf_counter()
-    poses = [hypotheses] if isinstance(hypotheses, Tensor) else hypotheses
-    results = [refine_second_order(target, pose, models, cfg) for pose in poses]
-    best = _most_alike(results, target, models) if len(results) > 1 else results[0]
-    steps = sum(result.steps for result in results)
-    for _ in range(MAX_REPEATS):
-        again = refine_second_order(target, best.world_to_camera, models, cfg)
-        steps += again.steps
-        if again.loss > (1 - REPEAT_GAIN) * best.loss:
-            break
-        best = replace(
-            again,
-            trace=best.trace + again.trace,
-            likeness=best.likeness,
-            rival_likeness=best.rival_likeness,
-        )
-    pose, way = polish_pose(target, best.world_to_camera, models, cfg)
-    loss, agreement = closeness(target, pose, models, cfg)
-    return replace(
-        best,
-        world_to_camera=pose,
-        loss=loss,
-        agreement=agreement,
-        steps=steps + len(way),
-        trace=best.trace + way,
-        seconds=time.perf_counter() - began,
+    poses = [hypotheses] if isinstance(hypotheses, Tensor) else list(hypotheses)
+    run, steps, (own, rival) = race(target, poses, models, cfg)
+    loss, agreement = closeness(target, run.pose, models, cfg)
+    return RefinedPose(
+        run.pose,
+        loss,
+        steps,
+        run.reason,
+        time.perf_counter() - began,
+        run.trace,
+        torch.linalg.pinv(run.hessian, hermitian=True)[:6, :6],
+        agreement,
+        own,
+        rival,
     )
 
 
@@ -329,20 +313,8 @@ def closeness(
     return loss, math.sqrt(max(0.0, whole) * max(0.0, detail))
 
 
-def _most_alike(results: list[RefinedPose], target: Target, models: ModelPair) -> RefinedPose:
-    """The result that looks most like the query, with its likeness and its best rival's."""
-    values = [_likeness(result.world_to_camera, target, models) for result in results]
-    value, best = max(zip(values, results, strict=True), key=lambda pair: pair[0])
-    rivals = [
-        other
-        for other, result in zip(values, results, strict=True)
-        if pose_error(result.world_to_camera, best.world_to_camera)[0] > DISTINCT_DEG
-    ]
-    return replace(best, likeness=value, rival_likeness=max(rivals, default=None))
-
-
 @torch.no_grad()
-def _likeness(world_to_camera: Tensor, target: Target, models: ModelPair) -> float:
+def likeness_at(world_to_camera: Tensor, target: Target, models: ModelPair) -> float:
     """How much the rendering at a pose looks like the query, whatever the light."""
     seen = models.render(world_to_camera.to(target.image), target.intrinsics)
     return likeness(target.image, seen.image, target.silhouette, seen.alpha[:1])
