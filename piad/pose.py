@@ -16,8 +16,15 @@ from torch import Tensor
 
 from gaussian_renderer.se3 import se3_exp
 from piad.models import ModelPair, PairRendering
-from piad.target import Target, pose_loss
-from retrieval.compare import climb, described, likeness, opponent, similarity
+from piad.target import Target, object_box, pose_loss
+from retrieval.compare import (
+    WINDOW_PX,
+    WINDOW_STEP_PX,
+    described,
+    likeness,
+    opponent,
+    similarity,
+)
 
 # The original's choices (paper, implementation details), used by --preset original.
 ORIGINAL = {
@@ -35,8 +42,6 @@ ORIGINAL = {
 }
 DECAY_STEPS = 100  # the learning rate falls by `lrate_decay` every so many steps (paper)
 RIVAL_LOSS = 0.97  # a rival wins against the first hypothesis with a loss below this share of its
-POLISH_RATES = (0.015, 0.004)  # rad, and shares of the distance: first steps at half and full size
-POLISH_END = 0.1  # share of the rate that is left at the end
 ON_OBJECT = 0.5  # alpha of the rendering from which a pixel lies on the object
 POLISH_STRIDE_PX = 5  # between the windows that are correlated
 
@@ -48,7 +53,7 @@ class RefineConfig:
     refiner: str = field(
         default="second_order",
         metadata={
-            "help": "adam: the paper's way; second_order: Levenberg-Marquardt (ours)",
+            "help": "adam: the paper's way; second_order: Gauss-Newton, coarse to fine (ours)",
             "choices": ("adam", "second_order"),
         },
     )
@@ -77,10 +82,8 @@ class RefineConfig:
         },
     )
     polish_steps: int = field(
-        default=40,
-        metadata={
-            "help": "second_order: last steps, on windowed correlation, at each of two sizes"
-        },
+        default=5,
+        metadata={"help": "second_order: systems made at full resolution, on windowed correlation"},
     )
     silhouette_weight: float = field(
         default=0.5,
@@ -246,41 +249,6 @@ def _refine_each(target, hypotheses, models, cfg: RefineConfig) -> RefinedPose:
     )
 
 
-def polish_pose(
-    target: Target, world_to_camera: Tensor, models: ModelPair, cfg: RefineConfig
-) -> tuple[Tensor, list[Tensor]]:
-    """Climb the windowed correlation of query and rendering by Adam, at half, then full resolution.
-
-    Ours. An L1 loss after one gain and offset per channel is nearly flat where the light differs by
-    more than that, and its minimum lies beside the pose; correlation in windows knows no light
-    (docs/method_refinement.md).
-
-    Returns:
-        the best pose seen at full resolution, world_to_camera [4, 4], float64, and the poses on the
-        way.
-    """
-    pose, way = world_to_camera.to(target.image.device, torch.float64), []
-    for level, rate in zip((target.halved(), target), POLISH_RATES, strict=True):
-        pose, passed = _polish_at(level, pose, models, cfg.polish_steps, rate)
-        way += passed
-    return pose.cpu(), way
-
-
-def _polish_at(level: Target, start: Tensor, models: ModelPair, num_steps: int, rate: float):
-    """One resolution of `polish_pose`."""
-    wanted, steps = _wanted(level), _Steps(start, models, "object")
-
-    def move(twist: Tensor) -> Tensor:
-        return steps.pose(twist[0])[None]
-
-    def look(poses: Tensor) -> Tensor:
-        seen = models.render(poses[0].to(level.image), level.intrinsics)
-        return _alike(seen, level, models, wanted)
-
-    poses, _, way = climb(start[None], move, look, num_steps, rate, POLISH_END * rate)
-    return poses[0], [moved[0] for moved in way]
-
-
 def _wanted(target: Target) -> Tensor:
     """What a rendering of the query is correlated with, [1, C, H, W]."""
     shape = target.silhouette
@@ -301,15 +269,17 @@ def closeness(
     """Loss and agreement of a pose, by one rendering.
 
     Agreement, 0..1, is the geometric mean of two windowed correlations at full resolution: the one
-    that polishing climbs, and that of the pixels on the object alone, which no outline helps.
+    that of images and silhouettes, and that of the pixels on the object alone, which no outline helps.
     """
     seen = models.render(world_to_camera.to(target.image), target.intrinsics)
     loss = pose_loss(seen, target, models, cfg).item()
     whole = _alike(seen, target, models, _wanted(target)).item()
-    wanted = opponent(target.image[None])
-    shown = opponent(seen.over(models.background)[None])
-    on_object = (seen.alpha[None, :1] > ON_OBJECT).to(shown)
-    detail = similarity(wanted, shown, inside=on_object).item()
+    on_object = seen.alpha[:1] > ON_OBJECT
+    # no window that reaches it is cut off, and windows keep their places
+    box = object_box(on_object, WINDOW_STEP_PX, WINDOW_PX + WINDOW_STEP_PX)
+    wanted = opponent(target.image[box][None])
+    shown = opponent(seen.over(models.background)[box][None])
+    detail = similarity(wanted, shown, inside=on_object[box][None].to(shown)).item()
     return loss, math.sqrt(max(0.0, whole) * max(0.0, detail))
 
 
