@@ -268,8 +268,8 @@ def closeness(
 ) -> tuple[float, float]:
     """Loss and agreement of a pose, by one rendering.
 
-    Agreement, 0..1, is the geometric mean of two windowed correlations at full resolution: the one
-    that of images and silhouettes, and that of the pixels on the object alone, which no outline helps.
+    Agreement, 0..1, is the geometric mean of two windowed correlations at full resolution: that
+    of images and silhouettes, and that of the pixels on the object alone, which no outline helps.
     """
     seen = models.render(world_to_camera.to(target.image), target.intrinsics)
     loss = pose_loss(seen, target, models, cfg).item()

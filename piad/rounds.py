@@ -2,7 +2,7 @@
 
 A round works at one resolution, in one of two ways to take light away. "global": gain and offset of
 every channel are unknowns beside the pose, and shading counts: it reaches far. "tile": every 8x8
-tile is a window whose own light is divided out: it is exact under any light, and reaches a few pixels.
+tile is a window whose own light is divided out: exact under any light, it reaches a few pixels.
 Equations: docs/method_refinement.md.
 """
 
@@ -131,9 +131,7 @@ def make_level(
         backdrop=backdrop,
         robust_scale=this.robust * sigma,
         silhouette=shape,
-        silhouette_weight=None
-        if shape is None
-        else torch.full_like(shape, 6 / this.silhouette**2),
+        silhouette_weight=None if shape is None else torch.full_like(shape, 6 / this.silhouette**2),
         silhouette_scale=0.0,
         intrinsics=target.intrinsics,
         light="global",

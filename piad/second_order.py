@@ -1,8 +1,8 @@
 """Second-order pose refinement: Gauss-Newton steps on SE(3), coarse to fine (ours).
 
 First with one light for the image, which reaches far, then with a light for every tile, which is
-exact. The equations and what was measured: docs/method_refinement.md. The normal equations of a step
-come from `pose_rasterizer.pose_normal_equations`, which blends the six derivatives beside the colours.
+exact. The equations and what was measured: docs/method_refinement.md. A step's normal equations
+come from `pose_rasterizer.pose_normal_equations`: six derivatives blended beside the colours.
 """
 
 from __future__ import annotations

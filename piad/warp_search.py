@@ -1,6 +1,6 @@
 """A pose found anew from one rendering: its patches are sought around their places (ours).
 
-Gauss-Newton moves a pose by what an image's derivatives reach, a few pixels. Here every patch of the
+Gauss-Newton moves a pose by what an image's derivatives reach, a few pixels. Here every patch of a
 rendering is correlated with the query at all shifts up to a reach; where a pose would carry the
 patches (depth is known) is then looked up in those tables, for thousands of poses without another
 rendering. Equations and what was measured: docs/method_refinement.md.

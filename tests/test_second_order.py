@@ -168,7 +168,9 @@ def test_a_search_by_one_rendering_undoes_what_steps_cannot(models, target, true
 def test_correlation_tables_peak_where_a_patch_went(models):
     g = torch.Generator().manual_seed(0)
     query = torch.rand(2, 40, 40, generator=g)
-    shown = query.roll((-3, 2), (1, 2))  # a patch of it lies 3 lower and 2 further left in the query
+    shown = query.roll(
+        (-3, 2), (1, 2)
+    )  # a patch of it lies 3 lower and 2 further left in the query
     one = torch.ones(1, 40, 40)
     tables, anchors = correlation_tables(shown, query, one, 4 * one, torch.tensor([0.4, 0.6]), 5)
     assert tables.shape == (25, 11, 11) and anchors.shape == (3, 25)

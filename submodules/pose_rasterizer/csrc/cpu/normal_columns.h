@@ -21,7 +21,8 @@ struct Columns {
 };
 
 // Derivative of channel c's SH sum by the direction, from the basis' own gradients.
-inline Vec3<float> sh_direction_gradient(const Vec3<float>* basis, const float* f, int used, int stride) {
+inline Vec3<float> sh_direction_gradient(const Vec3<float>* basis, const float* f, int used,
+                                         int stride) {
     Vec3<float> g = {0, 0, 0};
     for (int k = 1; k < used; ++k) g = g + f[k * stride] * basis[k];
     return g;
@@ -36,7 +37,8 @@ inline void sh_basis_gradients(int degree, Vec3<float> d, Vec3<float>* out) {
     }
 }
 
-inline void splat_columns_of(const PoseScene& scene, const Frame& frame, int64_t i, LaneColumns& out) {
+inline void splat_columns_of(const PoseScene& scene, const Frame& frame, int64_t i,
+                             LaneColumns& out) {
     const float *m = scene.means + 3 * i, *q = scene.quats + 4 * i, *s = scene.scales + 3 * i;
     const CameraModel<double>& camera = frame.camera;
     const Vec3<double> t = to_camera(camera, Vec3<double>{m[0], m[1], m[2]});
@@ -80,8 +82,8 @@ inline void colour_columns_of(const PoseScene& scene, const Frame& frame, int64_
     }
 }
 
-inline void make_columns(const PoseScene& scene, const Frame& frame, const int32_t* radii, bool direction,
-                  Columns& columns) {
+inline void make_columns(const PoseScene& scene, const Frame& frame, const int32_t* radii,
+                         bool direction, Columns& columns) {
     columns.splats.resize(scene.num_gaussians);
     if (direction) columns.colours.resize(size_t(scene.num_gaussians) * scene.num_channels * 3);
     parallel_ranges(frame.num_threads, scene.num_gaussians, kGaussiansPerColumnBlock,
