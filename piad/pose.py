@@ -82,8 +82,8 @@ class RefineConfig:
         },
     )
     polish_steps: int = field(
-        default=5,
-        metadata={"help": "second_order: systems made at full resolution, on windowed correlation"},
+        default=8,
+        metadata={"help": "second_order: systems at full resolution at most, on windowed correlation"},
     )
     silhouette_weight: float = field(
         default=0.5,

@@ -26,7 +26,7 @@ MIDDLE = Round(1 / 2, 3, "tile", 0.8, 0.3, relax=3.0)
 LONGER = Round(1 / 2, 3, "tile", 0.8, 0.3, relax=3.0)
 FAR_DEG = 3.0  # a hypothesis that turned by more may not have arrived: it goes round again
 MORE_LAPS = 3  # ... so many times at most
-FINE = Round(1.0, 5, "tile", 0.35, 0.3, relax=2.0)
+FINE = Round(1.0, 8, "tile", 0.35, 0.3, relax=2.0)
 
 
 def approach(aligner: Aligner, run: Run) -> float:
