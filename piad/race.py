@@ -20,27 +20,35 @@ from retrieval.initial_pose import DISTINCT_DEG
 
 RACERS = 4  # hypotheses that are looked at, of those given in order of their similarity
 RIVAL_MARGIN = 0.08  # in likeness: those that begin further behind the leader aren't refined
-SEARCH = WarpSearch(1 / 4, 10, 0.03, 5.0)
+NEAR = (WarpSearch(1 / 4, 10, 0.03, 5.0),)
+WIDE = (*(WarpSearch(1 / 8, 8, 0.06, 9.0),) * 2, WarpSearch(1 / 4, 8, 0.02, 4.0))
 COARSE = (Round(1 / 4, 5, "global", 100.0, 0.2), Round(1 / 4, 3, "global", 6.0, 0.3))
+COARSER = Round(1 / 8, 5, "global", 100.0, 0.2)  # before them in a wide lap
 MIDDLE = Round(1 / 2, 3, "tile", 0.8, 0.3, relax=3.0)
 LONGER = Round(1 / 2, 3, "tile", 0.8, 0.3, relax=3.0)
 FAR_DEG = 3.0  # a hypothesis that turned by more may not have arrived: it goes round again
-MORE_LAPS = 3  # ... so many times at most
+MORE_LAPS = 4  # ... so many times at most
 FINE = Round(1.0, 8, "tile", 0.35, 0.3, relax=2.0)
 
 
-def approach(aligner: Aligner, run: Run) -> float:
+def approach(aligner: Aligner, run: Run, wide: bool) -> float:
     """Bring a hypothesis within reach of the windowed rounds and through the first of them.
 
     Returns:
         by how much it turned, degrees.
     """
-    before, query = run.pose, aligner.query(SEARCH.scale)
-    run.state.pose = warp_search(
-        aligner.target, query, before, aligner.models, SEARCH, aligner.reflectance_weight
-    )
-    run.trace.append(run.pose)
-    aligner.rounds(run, (*COARSE, MIDDLE))
+    before = run.pose
+    for search in WIDE if wide else NEAR:
+        run.state.pose = warp_search(
+            aligner.target,
+            aligner.query(search.scale),
+            run.pose,
+            aligner.models,
+            search,
+            aligner.reflectance_weight,
+        )
+        run.trace.append(run.pose)
+    aligner.rounds(run, (*((COARSER,) if wide else ()), *COARSE, MIDDLE))
     return float(pose_error(run.pose, before)[0])
 
 
@@ -62,7 +70,7 @@ class _Racer:
 
     def __init__(self, aligner: Aligner, pose: Tensor) -> None:
         self.aligner = aligner
-        self.run = aligner.begin(pose)
+        self.start, self.run = pose, aligner.begin(pose)
         self._likeness: float | None = None  # only looked at where it decides
         self.turned_deg, self.laps = 180.0, 0  # in the last lap; how many
 
@@ -77,18 +85,23 @@ class _Racer:
         return self._likeness
 
     def lap(self) -> None:
-        """One more approach; the first is kept, later ones if the pose looks more alike."""
+        """One more approach; the first is kept, later ones if the pose looks more alike.
+
+        The second begins at the start again, and is wide: the first may have gone astray.
+        """
         before = self.likeness if self.laps else None
         self.laps += 1
-        run = self.aligner.begin(self.run.pose)
-        self.turned_deg = approach(self.aligner, run)
+        wide = self.laps == 2
+        run = self.aligner.begin(self.start if wide else self.run.pose)
+        turned = approach(self.aligner, run, wide)
         seen = None if before is None else self._look(run)
         run.calls += self.run.calls
         run.trace = self.run.trace + run.trace[1:]
         if before is None or seen > before:
-            self.run, self._likeness = run, seen
+            self.run, self._likeness, self.turned_deg = run, seen, turned
         else:
-            self.run.calls, self.turned_deg = run.calls, 0.0
+            self.run.calls = run.calls
+            self.turned_deg = self.turned_deg if wide else 0.0
 
 
 def _goes_on(racer: _Racer, racers: list[_Racer], tie_margin: float) -> bool:
