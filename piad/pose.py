@@ -83,7 +83,7 @@ class RefineConfig:
     )
     polish_steps: int = field(
         default=8,
-        metadata={"help": "second_order: systems at full resolution at most, on windowed correlation"},
+        metadata={"help": "second_order: most steps at full resolution, on windowed correlation"},
     )
     silhouette_weight: float = field(
         default=0.5,

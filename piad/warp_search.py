@@ -173,6 +173,8 @@ def warp_search(
     weights = [1 - reflectance_weight, reflectance_weight] + [SILHOUETTE_WEIGHT] * (
         shape is not None
     )
+    if not bool((_patches(alpha)[0].mean(0) > LEAST_ALPHA).any()):
+        return pose  # nothing is in view, or it is smaller than a patch
     tables, anchors = correlation_tables(
         described(image, None if shape is None else alpha),
         described(query.image, shape),
@@ -181,8 +183,6 @@ def warp_search(
         image.new_tensor(weights),
         search.reach,
     )
-    if tables.shape[0] == 0:
-        return pose
     pivot = pose[:3, :3] @ models.centre.to(pose) + pose[:3, 3]
     basis = torch.eye(6, dtype=pose.dtype)
     basis[:3, :3] *= pivot.norm()

@@ -165,6 +165,13 @@ def test_a_search_by_one_rendering_undoes_what_steps_cannot(models, target, true
     assert float(pose_error(run.pose, true_pose)[1]) > 3 * float(after[1])
 
 
+def test_a_search_leaves_a_pose_from_which_nothing_is_seen(models, target, true_pose):
+    away = true_pose.clone()
+    away[2, 3] = -4.0
+    found = warp_search(target, target, away, models, WarpSearch(1.0, 8, 0.05, 3.0), 0.6)
+    assert torch.equal(found, away)
+
+
 def test_correlation_tables_peak_where_a_patch_went(models):
     g = torch.Generator().manual_seed(0)
     query = torch.rand(2, 40, 40, generator=g)
