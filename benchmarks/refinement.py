@@ -146,9 +146,10 @@ def draw(rows: list[dict], path: Path) -> None:
     for axis, degrees in zip(np.atleast_1d(axes), starts, strict=True):
         for refiner, mark in (("adam", "o"), ("second_order", "x")):
             shown = [r for r in rows if r["refiner"] == refiner and r["start_deg"] == degrees]
-            axis.loglog(
+            axis.semilogy(
                 [r["seconds"] for r in shown], [r["angle_deg"] for r in shown], mark, label=refiner
             )
+        axis.set_xlim(0)
         axis.set_title(f"starts up to {degrees:g}° and {degrees:g} % off")
         axis.set_xlabel("processor time, s")
         axis.grid(which="both", alpha=0.2)
