@@ -1,6 +1,7 @@
 """Both refiners from the same starts: true poses turned about the object and shifted.
 
-    python benchmarks/refinement.py --class_name Spring [--queries 10 --starts 5 15 --output f.json]
+    python -m benchmarks.refinement --class_name Spring [--queries 10 --starts 5 15 --adam_queries 4
+        --output f.json --figure f.png]
 
 Needs a run of pose_estimation.py (models, reflectance images). Errors in degrees and in percent of
 the distance to the object. Cost is processor time over that of one forward rendering of both
@@ -27,17 +28,13 @@ from gaussian_renderer.files import write_json
 from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.cli import choose_device, run_script
 from piad.config import PoseConfig
+from piad.evaluation import query_lights
 from piad.models import ModelPair, load_models
 from piad.pose import refine_pose
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
 from piad.target import Target
 from piad.true_poses import true_query_cameras
-
-
-def light_of(query) -> str:
-    """The light's letter in a flawless type's name (good_B -> B); defects are a group."""
-    return query.type.rpartition("_")[2] if query.type.startswith("good_") else "defect"
 
 
 def perturbed(pose: Tensor, centre: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
@@ -81,6 +78,7 @@ def summary(rows: list[dict]) -> dict:
         "within_5": float(((angle <= 5) & (distance <= 5)).mean()),
         "forward_renderings": statistics.median(row["forward_renderings"] for row in rows),
         "seconds": statistics.median(row["seconds"] for row in rows),
+        "wall_seconds": statistics.median(row["wall_seconds"] for row in rows),
     }
 
 
@@ -97,6 +95,7 @@ def one_row(target: Target, start: Tensor, true_pose: Tensor, models, refine, fo
         "distance_percent": 100 * float(shift) / float(pivot.norm()),
         "forward_renderings": seconds / forward,
         "seconds": seconds,
+        "wall_seconds": refined.seconds,
         "steps": refined.steps,
         "loss": refined.loss,
         "stop_reason": refined.stop_reason,
@@ -115,8 +114,9 @@ def measure(cfg: PoseConfig, options: argparse.Namespace) -> list[dict]:
     generator = torch.Generator().manual_seed(options.seed)
     step = max(1, len(scene.queries) / options.queries)
     chosen = [scene.queries[int(i * step)] for i in range(min(options.queries, len(scene.queries)))]
+    lights = query_lights(scene)
     rows = []
-    for query in chosen:
+    for number, query in enumerate(chosen):
         mirrored = run.reflection / query.path.relative_to(scene.root).with_suffix(".png")
         image = torch.cat([query.image(), replace(query, path=mirrored).image()]).to(device)
         target = Target.of(image, query.intrinsics)
@@ -125,12 +125,38 @@ def measure(cfg: PoseConfig, options: argparse.Namespace) -> list[dict]:
         for degrees in options.starts:
             start = perturbed(true_pose, models.centre, degrees, generator)
             for refiner in options.refiners:
+                if refiner == "adam" and number * options.adam_queries % len(chosen) >= (
+                    options.adam_queries
+                ):
+                    continue  # it is slow: a share of the queries, spread evenly
                 refine = replace(cfg.refine, refiner=refiner)
                 row = one_row(target, start, true_pose, models, refine, forward)
-                row |= {"query": query.id, "light": light_of(query), "start_deg": degrees}
+                row |= {"query": query.id, "light": lights.get(query.id, "?"), "start_deg": degrees}
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr, flush=True)
     return rows
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """Final error against processor time, a point per query, of both refiners."""
+    from matplotlib import pyplot as plt
+
+    starts = sorted({row["start_deg"] for row in rows})
+    figure, axes = plt.subplots(1, len(starts), figsize=(4.2 * len(starts), 3.4), sharey=True)
+    for axis, degrees in zip(np.atleast_1d(axes), starts, strict=True):
+        for refiner, mark in (("adam", "o"), ("second_order", "x")):
+            shown = [r for r in rows if r["refiner"] == refiner and r["start_deg"] == degrees]
+            axis.semilogy(
+                [r["seconds"] for r in shown], [r["angle_deg"] for r in shown], mark, label=refiner
+            )
+        axis.set_xlim(0)
+        axis.set_title(f"starts up to {degrees:g}° and {degrees:g} % off")
+        axis.set_xlabel("processor time, s")
+        axis.grid(which="both", alpha=0.2)
+    np.atleast_1d(axes)[0].set_ylabel("angle to the true pose, degrees")
+    np.atleast_1d(axes)[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -139,6 +165,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=10, help="spread evenly over all")
     parser.add_argument("--starts", type=float, nargs="+", default=[5.0, 15.0])
     parser.add_argument("--refiners", nargs="+", default=["adam", "second_order"])
+    parser.add_argument("--adam_queries", type=int, default=10**6, help="... that Adam refines too")
+    parser.add_argument("--figure", type=Path, default=None, help="error against cost, PNG")
     parser.add_argument("--start_seed", dest="seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=None)
     options, rest = parser.parse_known_args()
@@ -156,6 +184,8 @@ def main() -> None:
         print(name.ljust(28), *(f"{values[c]:12.3f}" for c in columns))
     if options.output is not None:
         write_json(options.output, {"summary": table, "rows": rows})
+    if options.figure is not None:
+        draw(rows, options.figure)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from gaussian_renderer.se3 import pose_error, se3_exp
+from gaussian_renderer.se3 import se3_exp
 from piad.models import ModelPair, PairRendering
-from piad.target import Target, pose_loss
-from retrieval.compare import climb, described, likeness, opponent, similarity
-from retrieval.initial_pose import DISTINCT_DEG
+from piad.target import Target, object_box, pose_loss
+from retrieval.compare import (
+    WINDOW_PX,
+    WINDOW_STEP_PX,
+    described,
+    likeness,
+    opponent,
+    similarity,
+)
 
 # The original's choices (paper, implementation details), used by --preset original.
 ORIGINAL = {
@@ -35,11 +41,7 @@ ORIGINAL = {
     "refuse_below": 0.0,
 }
 DECAY_STEPS = 100  # the learning rate falls by `lrate_decay` every so many steps (paper)
-MAX_REPEATS = 3  # second-order refinements of the winner after the first
-REPEAT_GAIN = 1e-3  # share by which a repetition must lower the loss to be followed by another
 RIVAL_LOSS = 0.97  # a rival wins against the first hypothesis with a loss below this share of its
-POLISH_RATES = (0.015, 0.004)  # rad, and shares of the distance: first steps at half and full size
-POLISH_END = 0.1  # share of the rate that is left at the end
 ON_OBJECT = 0.5  # alpha of the rendering from which a pixel lies on the object
 POLISH_STRIDE_PX = 5  # between the windows that are correlated
 
@@ -51,7 +53,7 @@ class RefineConfig:
     refiner: str = field(
         default="second_order",
         metadata={
-            "help": "adam: the paper's way; second_order: Levenberg-Marquardt (ours)",
+            "help": "adam: the paper's way; second_order: Gauss-Newton, coarse to fine (ours)",
             "choices": ("adam", "second_order"),
         },
     )
@@ -80,10 +82,8 @@ class RefineConfig:
         },
     )
     polish_steps: int = field(
-        default=40,
-        metadata={
-            "help": "second_order: last steps, on windowed correlation, at each of two sizes"
-        },
+        default=8,
+        metadata={"help": "second_order: most steps at full resolution, on windowed correlation"},
     )
     silhouette_weight: float = field(
         default=0.5,
@@ -224,77 +224,29 @@ def refine_pose(
 
 
 def _refine_each(target, hypotheses, models, cfg: RefineConfig) -> RefinedPose:
-    """Second-order refinement of every hypothesis to the end; the most alike goes on (ours).
+    """Second-order refinement: a few hypotheses race, the most alike goes on alone (ours).
 
-    At low resolution wrong sides fit as well as the right one, and a full refinement costs little.
-    The loss doesn't choose: light baked into the model follows a wrong side that happens to be lit
-    like the query. The winner is refined again while that helps: directions that hardly move the
-    image converge over several runs, and polished at last.
+    Coarse rounds bring each within reach of the windowed ones; likeness chooses, because a loss on
+    colours follows a wrong side that happens to be lit like the query.
     """
-    from piad.second_order import refine_second_order  # it builds on this module
+    from piad.race import race  # it builds on this module
 
     began = time.perf_counter()
-    poses = [hypotheses] if isinstance(hypotheses, Tensor) else hypotheses
-    results = [refine_second_order(target, pose, models, cfg) for pose in poses]
-    best = _most_alike(results, target, models) if len(results) > 1 else results[0]
-    steps = sum(result.steps for result in results)
-    for _ in range(MAX_REPEATS):
-        again = refine_second_order(target, best.world_to_camera, models, cfg)
-        steps += again.steps
-        if again.loss > (1 - REPEAT_GAIN) * best.loss:
-            break
-        best = replace(
-            again,
-            trace=best.trace + again.trace,
-            likeness=best.likeness,
-            rival_likeness=best.rival_likeness,
-        )
-    pose, way = polish_pose(target, best.world_to_camera, models, cfg)
-    loss, agreement = closeness(target, pose, models, cfg)
-    return replace(
-        best,
-        world_to_camera=pose,
-        loss=loss,
-        agreement=agreement,
-        steps=steps + len(way),
-        trace=best.trace + way,
-        seconds=time.perf_counter() - began,
+    poses = [hypotheses] if isinstance(hypotheses, Tensor) else list(hypotheses)
+    run, steps, (own, rival) = race(target, poses, models, cfg)
+    loss, agreement = closeness(target, run.pose, models, cfg)
+    return RefinedPose(
+        run.pose,
+        loss,
+        steps,
+        run.reason,
+        time.perf_counter() - began,
+        run.trace,
+        torch.linalg.pinv(run.hessian, hermitian=True)[:6, :6],
+        agreement,
+        own,
+        rival,
     )
-
-
-def polish_pose(
-    target: Target, world_to_camera: Tensor, models: ModelPair, cfg: RefineConfig
-) -> tuple[Tensor, list[Tensor]]:
-    """Climb the windowed correlation of query and rendering by Adam, at half, then full resolution.
-
-    Ours. An L1 loss after one gain and offset per channel is nearly flat where the light differs by
-    more than that, and its minimum lies beside the pose; correlation in windows knows no light
-    (docs/method_refinement.md).
-
-    Returns:
-        the best pose seen at full resolution, world_to_camera [4, 4], float64, and the poses on the
-        way.
-    """
-    pose, way = world_to_camera.to(target.image.device, torch.float64), []
-    for level, rate in zip((target.halved(), target), POLISH_RATES, strict=True):
-        pose, passed = _polish_at(level, pose, models, cfg.polish_steps, rate)
-        way += passed
-    return pose.cpu(), way
-
-
-def _polish_at(level: Target, start: Tensor, models: ModelPair, num_steps: int, rate: float):
-    """One resolution of `polish_pose`."""
-    wanted, steps = _wanted(level), _Steps(start, models, "object")
-
-    def move(twist: Tensor) -> Tensor:
-        return steps.pose(twist[0])[None]
-
-    def look(poses: Tensor) -> Tensor:
-        seen = models.render(poses[0].to(level.image), level.intrinsics)
-        return _alike(seen, level, models, wanted)
-
-    poses, _, way = climb(start[None], move, look, num_steps, rate, POLISH_END * rate)
-    return poses[0], [moved[0] for moved in way]
 
 
 def _wanted(target: Target) -> Tensor:
@@ -316,33 +268,23 @@ def closeness(
 ) -> tuple[float, float]:
     """Loss and agreement of a pose, by one rendering.
 
-    Agreement, 0..1, is the geometric mean of two windowed correlations at full resolution: the one
-    that polishing climbs, and that of the pixels on the object alone, which no outline helps.
+    Agreement, 0..1, is the geometric mean of two windowed correlations at full resolution: that
+    of images and silhouettes, and that of the pixels on the object alone, which no outline helps.
     """
     seen = models.render(world_to_camera.to(target.image), target.intrinsics)
     loss = pose_loss(seen, target, models, cfg).item()
     whole = _alike(seen, target, models, _wanted(target)).item()
-    wanted = opponent(target.image[None])
-    shown = opponent(seen.over(models.background)[None])
-    on_object = (seen.alpha[None, :1] > ON_OBJECT).to(shown)
-    detail = similarity(wanted, shown, inside=on_object).item()
+    on_object = seen.alpha[:1] > ON_OBJECT
+    # no window that reaches it is cut off, and windows keep their places
+    box = object_box(on_object, WINDOW_STEP_PX, WINDOW_PX + WINDOW_STEP_PX)
+    wanted = opponent(target.image[box][None])
+    shown = opponent(seen.over(models.background)[box][None])
+    detail = similarity(wanted, shown, inside=on_object[box][None].to(shown)).item()
     return loss, math.sqrt(max(0.0, whole) * max(0.0, detail))
 
 
-def _most_alike(results: list[RefinedPose], target: Target, models: ModelPair) -> RefinedPose:
-    """The result that looks most like the query, with its likeness and its best rival's."""
-    values = [_likeness(result.world_to_camera, target, models) for result in results]
-    value, best = max(zip(values, results, strict=True), key=lambda pair: pair[0])
-    rivals = [
-        other
-        for other, result in zip(values, results, strict=True)
-        if pose_error(result.world_to_camera, best.world_to_camera)[0] > DISTINCT_DEG
-    ]
-    return replace(best, likeness=value, rival_likeness=max(rivals, default=None))
-
-
 @torch.no_grad()
-def _likeness(world_to_camera: Tensor, target: Target, models: ModelPair) -> float:
+def likeness_at(world_to_camera: Tensor, target: Target, models: ModelPair) -> float:
     """How much the rendering at a pose looks like the query, whatever the light."""
     seen = models.render(world_to_camera.to(target.image), target.intrinsics)
     return likeness(target.image, seen.image, target.silhouette, seen.alpha[:1])

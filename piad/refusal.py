@@ -19,7 +19,8 @@ from gaussian_renderer.files import write_json
 from piad.fingerprint import gallery_fingerprint
 from piad.models import ModelPair, models_fingerprint
 from piad.normality import evenly
-from piad.pose import RefineConfig, RefinedPose, closeness, polish_pose
+from piad.pose import RefineConfig, RefinedPose, closeness
+from piad.race import polish_pose
 from piad.reflectance import read_json
 from piad.target import Target
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 VERSION = 1  # of the figure: raise it when the same images give another
 OWN_VIEWS = 24  # photographs, spread over the gallery, whose agreement is measured
-DOUBT_STEPS = 40  # of polishing before a pose is refused that wasn't polished
+DOUBT_STEPS = 8  # systems at full resolution before a pose is refused that had none
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def judge(
     verdict = decide(refined, own, cfg)
     if verdict.refused and (cfg.refiner != "second_order" or cfg.polish_steps == 0):
         steps = replace(cfg, polish_steps=DOUBT_STEPS)
-        pose, _ = polish_pose(target, refined.world_to_camera, models, steps)
+        pose = polish_pose(target, refined.world_to_camera, models, steps).pose
         _, agreement = closeness(target, pose, models, cfg)
         verdict = decide(replace(refined, agreement=agreement), own, cfg)
     return verdict

@@ -86,6 +86,24 @@ def find_silhouette(image: Tensor, backdrop: Tensor) -> Tensor:
     return ((away - low) / (high - low)).clamp(0, 1)
 
 
+def object_box(inside: Tensor, multiple: int = 1, margin: int = 0) -> tuple:
+    """Index of the smallest box that holds where `inside` [C, H, W] is true; the whole if nowhere.
+
+    Args:
+        multiple: the box begins at a multiple of so many px.
+        margin: px by which it is widened.
+    """
+    seen = inside.any(0)
+    sides = []
+    for along in (seen.any(1), seen.any(0)):
+        found = torch.nonzero(along)[:, 0]
+        if len(found) == 0:
+            return (..., slice(None), slice(None))
+        first = max(0, int(found[0]) - margin) // multiple * multiple
+        sides.append(slice(first, int(found[-1]) + 1 + margin))
+    return (..., *sides)
+
+
 def fit_light(rendering: PairRendering, target: Tensor) -> tuple[Tensor, Tensor]:
     """Gain and offset per channel that bring a rendering to a query's light (ours).
 
@@ -99,6 +117,8 @@ def fit_light(rendering: PairRendering, target: Tensor) -> tuple[Tensor, Tensor]
         gain [6] and offset [6], without gradient.
     """
     image, alpha = rendering.image.detach(), rendering.channel_alpha.detach()
+    box = object_box(alpha > 0.5)
+    image, alpha, target = image[box], alpha[box], target[box]
     inside = (alpha > 0.5).to(image.dtype)
     x = image / alpha.clamp_min(0.5)
     weight = inside

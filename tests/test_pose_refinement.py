@@ -9,7 +9,8 @@ from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.models import ModelPair
-from piad.pose import ORIGINAL, RefineConfig, polish_pose, refine_adam, refine_pose
+from piad.pose import ORIGINAL, RefineConfig, refine_adam, refine_pose
+from piad.race import polish_pose
 from piad.target import Target, composed, fit_light, photometric_loss, plain_backdrop
 
 SIDE = 64
@@ -154,44 +155,43 @@ def lamp_from_the_side(target: Target) -> Target:
     return Target(image, target.backdrop, INTRINSICS)
 
 
+@pytest.fixture
+def larger(monkeypatch):
+    """Images of 192 px: at 64 px nearly every window lies on the object's rim."""
+    monkeypatch.setitem(globals(), "SIDE", 192)
+    monkeypatch.setitem(globals(), "INTRINSICS", Intrinsics.from_fov_x(0.6, 192, 192))
+
+
 @pytest.mark.parametrize("shared", [True, False])
-def test_polishing_ignores_a_light_that_pulls_the_l1_loss(shared):
+def test_windows_ignore_a_light_that_pulls_the_l1_loss(larger, shared):
     models = pair(shared)
     target = lamp_from_the_side(target_of(models))
-    polished, way = polish_pose(target, moved(1.0, 0.02), models, RefineConfig())
+    run = polish_pose(target, moved(1.0, 0.02), models, RefineConfig())
     descended = refine_adam(target, moved(1.0, 0.02), models, RefineConfig())
-    angle, shift = pose_error(polished, TRUE_POSE)
+    angle, shift = pose_error(run.pose, TRUE_POSE)
     off = pose_error(descended.world_to_camera, TRUE_POSE)
-    assert float(angle) < 0.6 and float(shift) < 0.03  # a third of a pixel
+    assert float(angle) < 0.8 and float(shift) < 0.04  # seen: 0.5, and 6.3 by L1
     assert float(off[0]) > 5 * float(angle)
-    assert polished.dtype == torch.float64 and len(way) == 2 * 41
-    rotation = polished[:3, :3]
+    rotation = run.pose[:3, :3]
     assert torch.allclose(
         rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-6
     )  # the start's own rounding
 
 
-def test_polishing_under_the_models_own_light_is_exact():
+def test_windowed_steps_under_the_models_own_light_are_exact():
     models = pair(True)
-    polished, _ = polish_pose(target_of(models), moved(2.0, 0.02), models, RefineConfig())
-    angle, shift = pose_error(polished, TRUE_POSE)
+    run = polish_pose(target_of(models), moved(2.0, 0.02), models, RefineConfig(polish_steps=8))
+    angle, shift = pose_error(run.pose, TRUE_POSE)
     assert float(angle) < 0.05 and float(shift) < 0.003
 
 
-def test_polishing_by_no_steps_returns_the_start():
-    models = pair(True)
-    start = moved(1.0, 0.02).double()
-    pose, way = polish_pose(target_of(models), start, models, RefineConfig(polish_steps=0))
-    assert torch.allclose(pose, start, atol=1e-7) and len(way) == 2
-
-
-def test_the_default_chooses_the_right_side_and_reports_its_loss():
+def test_the_default_chooses_the_right_side_and_reports_its_loss(larger):
     models = pair(True)
     target = lamp_from_the_side(target_of(models))
     found = refine_pose(target, [moved(120.0, 0.0), moved(3.0, 0.03)], models, RefineConfig())
     angle, shift = pose_error(found.world_to_camera, TRUE_POSE)
-    assert float(angle) < 0.6 and float(shift) < 0.03
-    assert found.covariance is not None and found.steps >= 82
-    unpolished = RefineConfig(polish_steps=0)
-    other = refine_pose(target, moved(120.0, 0.0), models, unpolished)
-    assert found.loss < other.loss
+    assert float(angle) < 0.8 and float(shift) < 0.04
+    assert found.covariance is not None and found.steps > 10
+    assert found.likeness > found.rival_likeness
+    other = refine_pose(target, moved(120.0, 0.0), models, RefineConfig(polish_steps=0))
+    assert found.loss < other.loss and other.likeness is None and other.rival_likeness is None

@@ -10,9 +10,11 @@ from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.models import ModelPair
-from piad.pose import RefineConfig
-from piad.second_order import pivoted_basis, refine_second_order
+from piad.pose import RefineConfig, refine_pose
+from piad.rounds import Round
+from piad.second_order import _secant, align, pivoted_basis
 from piad.target import Target, find_silhouette
+from piad.warp_search import WarpSearch, correlation_tables, warp_search
 
 SIDE = 96
 
@@ -73,7 +75,7 @@ SECOND_ORDER = RefineConfig(refiner="second_order")
 
 def test_pose_comes_back_from_five_degrees(models, target, true_pose):
     start = turned(true_pose, 5, 0.03)
-    refined = refine_second_order(target, start, models, SECOND_ORDER)
+    refined = refine_pose(target, start, models, SECOND_ORDER)
     angle, shift = pose_error(refined.world_to_camera, true_pose)
     assert float(angle) < 0.1 and float(shift) < 0.02
     rotation = refined.world_to_camera[:3, :3]
@@ -85,7 +87,7 @@ def test_pose_comes_back_from_five_degrees(models, target, true_pose):
 def test_another_light_leaves_the_pose(models, target, true_pose):
     gain = torch.tensor([0.6, 0.7, 0.9, 0.8, 0.9, 1.1])[:, None, None]
     relit = replace(target, image=target.image * gain, backdrop=target.backdrop * gain[:, 0, 0])
-    refined = refine_second_order(relit, turned(true_pose, 3, 0.02), models, SECOND_ORDER)
+    refined = refine_pose(relit, turned(true_pose, 3, 0.02), models, SECOND_ORDER)
     angle, shift = pose_error(refined.world_to_camera, true_pose)
     assert float(angle) < 0.2 and float(shift) < 0.02
 
@@ -95,26 +97,95 @@ def test_rich_backdrop_and_separate_geometry_work_too(models, target, true_pose)
     pair = ModelPair(models.colour, other)
     assert pair.joined is None
     rich = replace(target, backdrop=None, silhouette=None)
-    refined = refine_second_order(rich, turned(true_pose, 2, 0.01), pair, SECOND_ORDER)
+    refined = refine_pose(rich, turned(true_pose, 2, 0.01), pair, SECOND_ORDER)
     angle, shift = pose_error(refined.world_to_camera, true_pose)
     assert float(angle) < 0.2 and float(shift) < 0.02
 
 
 def test_of_several_starts_the_best_goes_on(models, target, true_pose):
     starts = [turned(true_pose, 60, 0.0), turned(true_pose, 3, 0.01)]
-    refined = refine_second_order(target, starts, models, SECOND_ORDER)
+    refined = refine_pose(target, starts, models, SECOND_ORDER)
     assert torch.equal(refined.trace[0], starts[1])
     assert float(pose_error(refined.world_to_camera, true_pose)[0]) < 0.2
 
 
 def test_covariance_is_positive_and_smaller_along_the_image(models, target, true_pose):
-    refined = refine_second_order(target, true_pose, models, SECOND_ORDER)
+    refined = refine_pose(target, true_pose, models, SECOND_ORDER)
     assert torch.linalg.eigvalsh(refined.covariance).min() > 0
     pose = refined.world_to_camera
     pivot = pose[:3, :3] @ models.centre.double() + pose[:3, 3]
     inverse = torch.linalg.inv(pivoted_basis(pivot, float(pivot.norm())))
     variance = (inverse @ refined.covariance @ inverse.T).diagonal()
     assert variance[0] < variance[2] and variance[1] < variance[2]
+
+
+TILES = Round(1.0, 8, "tile", 0.4, 0.3, relax=2.0)
+
+
+@pytest.mark.parametrize("light", ["global", "tile"])
+def test_one_rounds_steps_never_raise_its_cost_and_reach_the_pose(models, target, true_pose, light):
+    this = TILES if light == "tile" else Round(1.0, 8, "global", 100.0, 1.0)
+    (run,) = align([turned(true_pose, 1, 0.003)], target, models, 0.6, [this])
+    (first,) = align([turned(true_pose, 1, 0.003)], target, models, 0.6, [replace(this, calls=1)])
+    assert run.cost < 0.6 * first.cost  # what is left: the query's edge is sharper than alpha's
+    assert first.calls == 1 and 1 < run.calls <= 8
+    assert len(run.hessian) == (6 if light == "tile" else 18)
+    assert float(pose_error(run.pose, true_pose)[0]) < 0.05
+
+
+def test_tile_rounds_ignore_a_lamp_that_moves_the_global_round(models, target, true_pose):
+    fall = torch.linspace(0.4, 1.2, SIDE)
+    lamp = replace(target, image=target.image * fall)
+    found = [
+        align([true_pose], lamp, models, 0.6, [this])[0].pose
+        for this in (TILES, Round(1.0, 8, "global", 100.0, 1.0))
+    ]
+    tile, colours = (float(pose_error(pose, true_pose)[0]) for pose in found)
+    assert tile < 0.1 and colours > 3 * tile
+
+
+def test_the_secant_finds_the_end_of_a_parabola():
+    curvature = torch.diag(torch.tensor([1.0, 3.0], dtype=torch.float64))
+    gradient = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    step = -0.4 * torch.linalg.solve(curvature, gradient)
+    assert _secant(gradient, gradient + curvature @ step, step) == pytest.approx(2.5)
+    assert _secant(gradient, 2 * gradient, step) == 4.0  # still steeper: as far as allowed
+
+
+def test_a_search_by_one_rendering_undoes_what_steps_cannot(models, target, true_pose):
+    """A pose 12 px off."""
+    start = turned(true_pose, 2, 0.08)
+    search = WarpSearch(1.0, 16, 0.05, 3.0)
+    found = warp_search(target, target, start, models, search, 0.6)
+    before, after = (pose_error(pose, true_pose) for pose in (start, found))
+    assert float(after[1]) < 0.15 * float(before[1]) and float(after[0]) < float(before[0])
+    again = warp_search(target, target, start, models, search, 0.6)
+    assert torch.equal(found, again)
+    (run,) = align([start], target, models, 0.6, [TILES])
+    assert float(pose_error(run.pose, true_pose)[1]) > 3 * float(after[1])
+
+
+def test_a_search_leaves_a_pose_from_which_nothing_is_seen(models, target, true_pose):
+    away = true_pose.clone()
+    away[2, 3] = -4.0
+    found = warp_search(target, target, away, models, WarpSearch(1.0, 8, 0.05, 3.0), 0.6)
+    assert torch.equal(found, away)
+
+
+def test_correlation_tables_peak_where_a_patch_went(models):
+    g = torch.Generator().manual_seed(0)
+    query = torch.rand(2, 40, 40, generator=g)
+    shown = query.roll(
+        (-3, 2), (1, 2)
+    )  # a patch of it lies 3 lower and 2 further left in the query
+    one = torch.ones(1, 40, 40)
+    tables, anchors = correlation_tables(shown, query, one, 4 * one, torch.tensor([0.4, 0.6]), 5)
+    assert tables.shape == (25, 11, 11) and anchors.shape == (3, 25)
+    inner = (anchors[0] > 8) & (anchors[0] < 32) & (anchors[1] > 8) & (anchors[1] < 32)
+    for table in tables[inner]:
+        assert divmod(int(table.argmax()), 11) == (5 + 3, 5 - 2)
+        assert float(table.max()) == pytest.approx(1, abs=0.02)  # but for the floor of contrast
+    assert torch.allclose(anchors[2], torch.tensor(4.0))
 
 
 def test_pivoted_steps_turn_about_the_pivot():

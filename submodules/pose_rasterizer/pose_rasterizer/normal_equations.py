@@ -77,8 +77,8 @@ def pose_normal_equations(
     rho(r) = r^2 / 2 / (1 + r^2 / s^2) (Geman and McClure). W is weight rho'(r) / r, so g is the
     cost's exact gradient and H its Gauss-Newton matrix. The pose steps as exp(twist) @ viewmat.
 
-    With light="tile" every 8x8 tile is a window of its own light. m_c = F_c + (1 - A) backdrop_c, and
-    of each channel and tile, with moments weighted by w of its pixels and W = sum w,
+    With light="tile" every 8x8 tile is a window of its own light. m_c = F_c + (1 - A) backdrop_c,
+    and of each channel and tile, with moments weighted by w of its pixels and W = sum w,
     mh = (m - mean m) / sqrt(var m + contrast_floor^2), qh likewise of the target,
     e = sum w (mh - qh)^2 / W, cost = sum W e / 2 / (1 + e / s^2). The silhouette is one more such
     channel. Again g is exact and H Gauss-Newton's. Ours; docs/method_refinement.md of PIAD.

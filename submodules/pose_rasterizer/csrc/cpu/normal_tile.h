@@ -8,6 +8,8 @@
 // and so the sums over a tile's pixels that it needs are few: w J, w J mh, w J r, w J J^T with
 // r = mh - qh. Derivation: docs/method_refinement.md.
 #pragma once
+#include <cmath>
+
 #include "simd.h"
 #include "tile.h"
 
