@@ -186,12 +186,27 @@ class Aligner:
         asked = asked + self.windows.spread(over) * self.known.image
         return asked / weight.clamp_min(1e-8), weight
 
-    def _stepped(self, poses: Tensor, hessian: Tensor, gradient: Tensor, damping: Tensor):
-        """Poses after a damped step, taken about the object and in units of its distance."""
+    def flattest(self, pose: Tensor) -> Tensor:
+        """The twist [6] at a pose [4, 4] that moves the image least.
+
+        About the object and in units of its distance, it has length 1.
+        """
+        _, images, _ = self._look(pose[None])
+        hessian, _ = self._system(pose[None], images)
+        basis = self._basis(pose[None])[0]
+        return basis @ torch.linalg.eigh(basis.T @ hessian[0] @ basis).eigenvectors[:, 0]
+
+    def _basis(self, poses: Tensor) -> Tensor:
+        """[B, 6, 6] from steps about the object, in units of its distance, to camera twists."""
         pivot = poses[:, :3, :3] @ self.centre + poses[:, :3, 3]
         basis = torch.eye(6, dtype=torch.float64).repeat(len(poses), 1, 1)
         basis[:, :3, :3] *= pivot.norm(dim=1)[:, None, None]
         basis[:, :3, 3:] = hat(pivot)  # T exp(z) T^-1 = exp(Ad_T z)
+        return basis
+
+    def _stepped(self, poses: Tensor, hessian: Tensor, gradient: Tensor, damping: Tensor):
+        """Poses after a damped step, taken about the object and in units of its distance."""
+        basis = self._basis(poses)
         matrix = basis.mT @ hessian @ basis
         diagonal = matrix.diagonal(dim1=1, dim2=2)
         least = LEAST_CURVATURE * diagonal.amax(1, keepdim=True) + 1e-9

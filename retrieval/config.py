@@ -48,7 +48,7 @@ class InitialPoseConfig:
     start_candidates: int = _option(24, "poses that are aligned with the query coarsely")
     start_aligned: int = _option(12, "most alike of them that are aligned at finer resolution")
     start_compare_px: int = _option(100, "longer side in px of the finest images aligned")
-    start_align_steps: int = _option(5, "steps of the alignment at each resolution")
+    start_align_steps: int = _option(6, "steps of the alignment at each resolution")
     start_sure: float = _option(
         0.5, "similarity from which a pose needs no matches with photographs; 1: always match"
     )

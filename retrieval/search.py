@@ -10,6 +10,7 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.render import render
+from gaussian_renderer.se3 import se3_exp
 from retrieval.align import Aligner, sized
 from retrieval.compare import likeness
 from retrieval.small_models import LEAST_PX, SmallModel
@@ -18,6 +19,10 @@ from retrieval.warp import fitted
 
 SAME_SIDE_DEG = 8.0  # candidates closer than this are one
 MERGED_DEG = 4.0  # ... and once they are aligned
+EXPLORED = (-0.8, -0.5, -0.3, -0.15, 0.15, 0.3, 0.5, 0.8)  # rad, or shares of the distance
+EXPLORED_FROM = 2  # index of the resolution at which what was explored is aligned
+EXPLORED_KEPT = 2  # of them go on to the finest resolution
+MAX_ROUNDS = 4  # of exploring
 GO_ON = (1.0, 0.67, 0.33, 0.33)  # shares of `start_aligned` that are left after each resolution
 
 
@@ -48,12 +53,39 @@ class Search:
         Args:
             first: index of the resolution to begin with.
         """
-        for share, model in list(zip(GO_ON, self.models, strict=True))[first:]:
+        keep = [max(1, round(share * self.aligned)) for share in GO_ON]
+        return self._narrowed(found, query, keep[first:], first)
+
+    def explored(self, best: Hypothesis, query: SearchQuery) -> list[Hypothesis]:
+        """What lies along the direction in which the image hardly changes, most alike first.
+
+        There alignment ends on whichever slope it stood: a spring turned about its axis is as good
+        as at rest but for the ends of its wire. Goes on from what is more alike than `best`.
+        """
+        seen: list[Hypothesis] = []
+        for _ in range(MAX_ROUNDS):
+            pose = best.world_to_camera
+            twist = self.aligner(query, self.models[EXPLORED_FROM]).flattest(pose)
+            moved = se3_exp(torch.tensor(EXPLORED, dtype=torch.float64)[:, None] * twist) @ pose
+            around = [replace(best, world_to_camera=one) for one in moved]
+            keep = [EXPLORED_KEPT] * (len(self.models) - EXPLORED_FROM)
+            seen += self._narrowed(around, query, keep, EXPLORED_FROM)
+            top = max(seen, key=lambda h: h.similarity)
+            if top.similarity <= best.similarity:
+                break
+            best = top
+        return sorted(seen, key=lambda h: -h.similarity)
+
+    def _narrowed(
+        self, found: list[Hypothesis], query: SearchQuery, keep: list[int], first: int
+    ) -> list[Hypothesis]:
+        """Aligned from the resolution `first` on, where so many go on each time; best first."""
+        for count, model in zip(keep, self.models[first:], strict=True):
             poses = torch.stack([h.world_to_camera for h in found])
             poses, values = self.aligner(query, model).align(poses, self.steps)
             order = values.argsort(descending=True).tolist()
             moved = [replace(found[i], world_to_camera=poses[i]) for i in order]
-            found = distinct(moved, MERGED_DEG, max(1, round(share * self.aligned)))
+            found = distinct(moved, MERGED_DEG, count)
         return sorted((self.judged(h, query) for h in found), key=lambda h: -h.similarity)
 
     def aligner(self, query: SearchQuery, model: SmallModel) -> Aligner:
@@ -95,3 +127,8 @@ def distinct(found: list[Hypothesis], angle_deg: float, count: int) -> list[Hypo
             if len(kept) == count:
                 break
     return [found[i] for i in kept]
+
+
+def merged(a: list[Hypothesis], b: list[Hypothesis]) -> list[Hypothesis]:
+    """Both lists, most alike first."""
+    return sorted([*a, *b], key=lambda h: -h.similarity)
