@@ -20,9 +20,9 @@ from retrieval.warp import fitted
 SAME_SIDE_DEG = 8.0  # candidates closer than this are one
 MERGED_DEG = 4.0  # ... and once they are aligned
 EXPLORED = (-0.8, -0.5, -0.3, -0.15, 0.15, 0.3, 0.5, 0.8)  # rad, or shares of the distance
-EXPLORED_FROM = 2  # index of the resolution at which what was explored is aligned
-EXPLORED_KEPT = 2  # of them go on to the finest resolution
+EXPLORED_STEPS = 2  # of what is explored: the other directions follow
 MAX_ROUNDS = 4  # of exploring
+ROUND_GAIN = 0.005  # likeness that a round must gain to be followed by another
 GO_ON = (1.0, 0.67, 0.33, 0.33)  # shares of `start_aligned` that are left after each resolution
 
 
@@ -53,40 +53,32 @@ class Search:
         Args:
             first: index of the resolution to begin with.
         """
-        keep = [max(1, round(share * self.aligned)) for share in GO_ON]
-        return self._narrowed(found, query, keep[first:], first)
-
-    def explored(self, best: Hypothesis, query: SearchQuery) -> list[Hypothesis]:
-        """What lies along the direction in which the image hardly changes, most alike first.
-
-        There alignment ends on whichever slope it stood: a spring turned about its axis is as good
-        as at rest but for the ends of its wire. Goes on from what is more alike than `best`.
-        """
-        seen: list[Hypothesis] = []
-        for _ in range(MAX_ROUNDS):
-            pose = best.world_to_camera
-            twist = self.aligner(query, self.models[EXPLORED_FROM]).flattest(pose)
-            moved = se3_exp(torch.tensor(EXPLORED, dtype=torch.float64)[:, None] * twist) @ pose
-            around = [replace(best, world_to_camera=one) for one in moved]
-            keep = [EXPLORED_KEPT] * (len(self.models) - EXPLORED_FROM)
-            seen += self._narrowed(around, query, keep, EXPLORED_FROM)
-            top = max(seen, key=lambda h: h.similarity)
-            if top.similarity <= best.similarity:
-                break
-            best = top
-        return sorted(seen, key=lambda h: -h.similarity)
-
-    def _narrowed(
-        self, found: list[Hypothesis], query: SearchQuery, keep: list[int], first: int
-    ) -> list[Hypothesis]:
-        """Aligned from the resolution `first` on, where so many go on each time; best first."""
-        for count, model in zip(keep, self.models[first:], strict=True):
+        for share, model in list(zip(GO_ON, self.models, strict=True))[first:]:
             poses = torch.stack([h.world_to_camera for h in found])
             poses, values = self.aligner(query, model).align(poses, self.steps)
             order = values.argsort(descending=True).tolist()
             moved = [replace(found[i], world_to_camera=poses[i]) for i in order]
-            found = distinct(moved, MERGED_DEG, count)
+            found = distinct(moved, MERGED_DEG, max(1, round(share * self.aligned)))
         return sorted((self.judged(h, query) for h in found), key=lambda h: -h.similarity)
+
+    def explored(self, best: Hypothesis, query: SearchQuery) -> list[Hypothesis]:
+        """What lies along the direction in which the image hardly changes, most alike first.
+
+        Low resolution is level there, and alignment ends anywhere: only the ends of its wire tell
+        how a spring is turned about its axis. Goes on from what is more alike than `best`.
+        """
+        seen: list[Hypothesis] = []
+        aligner = self.aligner(query, self.models[-1])
+        for _ in range(MAX_ROUNDS):
+            pose = best.world_to_camera
+            ways = torch.tensor(EXPLORED, dtype=torch.float64)[:, None] * aligner.flattest(pose)
+            poses, _ = aligner.align(se3_exp(ways) @ pose, EXPLORED_STEPS)
+            around = [self.judged(replace(best, world_to_camera=one), query) for one in poses]
+            seen += around
+            before, best = best, max([best, *around], key=lambda h: h.similarity)
+            if best.similarity < before.similarity + ROUND_GAIN:
+                break
+        return sorted(seen, key=lambda h: -h.similarity)
 
     def aligner(self, query: SearchQuery, model: SmallModel) -> Aligner:
         """The query at the resolution of a model: a pixel of both covers the same angle."""
