@@ -25,7 +25,7 @@ from retrieval.config import InitialPoseConfig
 from retrieval.model.feature_net import FeatureNet
 from retrieval.original import original_start_pose, shrink
 from retrieval.pnp import pose_from_matches
-from retrieval.search import SAME_SIDE_DEG, Search, SearchQuery, distinct, merged
+from retrieval.search import SAME_SIDE_DEG, Search, SearchQuery, distinct
 from retrieval.shortlist import DESCRIBE_PX, Shortlist
 from retrieval.small_models import small_models
 from retrieval.start_pose import Hypothesis, StartPose
@@ -181,12 +181,12 @@ class PoseInitialiser:
         query = SearchQuery(whole, shape, intrinsics)
         order = self._ranked_views(seen, intrinsics)
         found = self.search.best(self._from_shortlist(order), query)
-        found = merged(found, self.search.explored(found[0], query))
         if self.cfg.match_views > 0 and found[0].similarity < self.cfg.start_sure:
             matched = self._from_matches(order, image, intrinsics)
             if matched:
-                found = merged(found, self.search.best(matched, query, MATCHES_FROM))
-        return self._decide(found)
+                found += self.search.best(matched, query, MATCHES_FROM)
+                found.sort(key=lambda h: -h.similarity)
+        return self._decide(self.search.explored(found, query))
 
     @torch.no_grad()
     def _ranked_views(self, seen: Tensor, intrinsics: Intrinsics) -> list[tuple[int, int]]:

@@ -23,6 +23,7 @@ EXPLORED = (-0.8, -0.5, -0.3, -0.15, 0.15, 0.3, 0.5, 0.8)  # rad, or shares of t
 EXPLORED_STEPS = 2  # of what is explored: the other directions follow
 MAX_ROUNDS = 4  # of exploring
 ROUND_GAIN = 0.005  # likeness that a round must gain to be followed by another
+MAY_WIN = 0.03  # a hypothesis less alike than the best by no more than this is explored too
 GO_ON = (1.0, 0.67, 0.33, 0.33)  # shares of `start_aligned` that are left after each resolution
 
 
@@ -61,24 +62,31 @@ class Search:
             found = distinct(moved, MERGED_DEG, max(1, round(share * self.aligned)))
         return sorted((self.judged(h, query) for h in found), key=lambda h: -h.similarity)
 
-    def explored(self, best: Hypothesis, query: SearchQuery) -> list[Hypothesis]:
-        """What lies along the direction in which the image hardly changes, most alike first.
+    def explored(self, found: list[Hypothesis], query: SearchQuery) -> list[Hypothesis]:
+        """The hypotheses, best first, those that may win moved to what is most alike around them."""
+        moved = [self._around(found[0], query)]
+        for hypothesis in found[1:]:
+            if hypothesis.similarity > moved[0].similarity - MAY_WIN:
+                hypothesis = self._around(hypothesis, query)
+            moved.append(hypothesis)
+        return sorted(moved, key=lambda h: -h.similarity)
+
+    def _around(self, best: Hypothesis, query: SearchQuery) -> Hypothesis:
+        """The most alike pose along the direction in which the image hardly changes.
 
         Low resolution is level there, and alignment ends anywhere: only the ends of its wire tell
-        how a spring is turned about its axis. Goes on from what is more alike than `best`.
+        how a spring is turned about its axis.
         """
-        seen: list[Hypothesis] = []
         aligner = self.aligner(query, self.models[-1])
         for _ in range(MAX_ROUNDS):
             pose = best.world_to_camera
             ways = torch.tensor(EXPLORED, dtype=torch.float64)[:, None] * aligner.flattest(pose)
             poses, _ = aligner.align(se3_exp(ways) @ pose, EXPLORED_STEPS)
             around = [self.judged(replace(best, world_to_camera=one), query) for one in poses]
-            seen += around
             before, best = best, max([best, *around], key=lambda h: h.similarity)
             if best.similarity < before.similarity + ROUND_GAIN:
                 break
-        return sorted(seen, key=lambda h: -h.similarity)
+        return best
 
     def aligner(self, query: SearchQuery, model: SmallModel) -> Aligner:
         """The query at the resolution of a model: a pixel of both covers the same angle."""
@@ -120,7 +128,3 @@ def distinct(found: list[Hypothesis], angle_deg: float, count: int) -> list[Hypo
                 break
     return [found[i] for i in kept]
 
-
-def merged(a: list[Hypothesis], b: list[Hypothesis]) -> list[Hypothesis]:
-    """Both lists, most alike first."""
-    return sorted([*a, *b], key=lambda h: -h.similarity)
