@@ -43,11 +43,11 @@ class Windows:
 
     def mean(self, image: Tensor) -> Tensor:
         """[..., H, W] -> [..., h, w], one value for each window."""
-        return self.rows @ image @ self.columns.T
+        return self.rows @ (image @ self.columns.T)
 
     def spread(self, values: Tensor) -> Tensor:
         """[..., h, w] -> [..., H, W]: at each pixel the sum of its windows' values / pixels."""
-        return self.rows.T @ values @ self.columns
+        return self.rows.T @ (values @ self.columns)
 
 
 def _averaging(length: int) -> Tensor:

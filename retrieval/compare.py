@@ -87,17 +87,21 @@ def likeness(
         -1..1, as `similarity`.
     """
     known = silhouette is not None
-    factor = COMPARE_PX / max(query.shape[-2:])
-    size = tuple(max(WINDOW_PX, round(n * factor)) for n in query.shape[-2:])
+    shown = shrunk(rendering, alpha if known else None)
+    return similarity(shrunk(query, silhouette), shown).item()
 
-    def small(image: Tensor, shape: Tensor | None) -> Tensor:
-        image, shape = (
-            None if x is None else F.interpolate(x[None], size, mode="area") for x in (image, shape)
-        )
-        return described(image, shape)
 
-    shown = small(rendering, alpha if known else None)
-    return similarity(small(query, silhouette), shown).item()
+def shrunk(image: Tensor, alpha: Tensor | None) -> Tensor:
+    """What `likeness` takes `similarity` of: [C, H, W] and alpha [1, H, W] averaged down, [1, ...].
+
+    The longer side gets COMPARE_PX.
+    """
+    factor = COMPARE_PX / max(image.shape[-2:])
+    size = tuple(max(WINDOW_PX, round(n * factor)) for n in image.shape[-2:])
+    image, alpha = (
+        None if x is None else F.interpolate(x[None], size, mode="area") for x in (image, alpha)
+    )
+    return described(image, alpha)
 
 
 def climb(

@@ -54,7 +54,7 @@ class InitialPoseConfig:
     )
     start_hypotheses: int = _option(10, "distinct poses kept for the refinement, at most")
     start_spread: float = _option(
-        0.2, "a pose whose similarity is lower than the best one's by more than this is dropped"
+        0.1, "a pose whose similarity is lower than the best one's by more than this is dropped"
     )
     start_min_similarity: float = _option(
         0.25, "similarity of query and rendering, 0..1, below which a query is 'not found'"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import se3_exp
 from retrieval.align import Aligner, sized
-from retrieval.compare import likeness
+from retrieval.compare import shrunk, similarity
 from retrieval.small_models import LEAST_PX, SmallModel
 from retrieval.start_pose import Hypothesis
 from retrieval.warp import fitted
@@ -21,6 +21,7 @@ SAME_SIDE_DEG = 8.0  # candidates closer than this are one
 MERGED_DEG = 4.0  # ... and once they are aligned
 EXPLORED = (-0.8, -0.5, -0.3, -0.15, 0.15, 0.3, 0.5, 0.8)  # rad, or shares of the distance
 EXPLORED_STEPS = 2  # of what is explored: the other directions follow
+JUDGED = 4  # of them are rendered at full size
 MAX_ROUNDS = 4  # of exploring
 ROUND_GAIN = 0.005  # likeness that a round must gain to be followed by another
 MAY_WIN = 0.03  # a hypothesis less alike than the best by no more than this is explored too
@@ -34,6 +35,10 @@ class SearchQuery:
     image: Tensor
     silhouette: Tensor | None
     intrinsics: Intrinsics
+    small: Tensor = field(init=False)  # what renderings are compared with
+
+    def __post_init__(self) -> None:
+        self.small = shrunk(self.image, self.silhouette)
 
 
 @dataclass
@@ -54,9 +59,11 @@ class Search:
         Args:
             first: index of the resolution to begin with.
         """
-        for share, model in list(zip(GO_ON, self.models, strict=True))[first:]:
+        for index, share in list(enumerate(GO_ON))[first:]:
+            finest = index == len(GO_ON) - 1
+            steps = -(-self.steps // 2) if finest else self.steps  # the search goes on from there
             poses = torch.stack([h.world_to_camera for h in found])
-            poses, values = self.aligner(query, model).align(poses, self.steps)
+            poses, values = self.aligner(query, self.models[index]).align(poses, steps)
             order = values.argsort(descending=True).tolist()
             moved = [replace(found[i], world_to_camera=poses[i]) for i in order]
             found = distinct(moved, MERGED_DEG, max(1, round(share * self.aligned)))
@@ -81,8 +88,9 @@ class Search:
         for _ in range(MAX_ROUNDS):
             pose = best.world_to_camera
             ways = torch.tensor(EXPLORED, dtype=torch.float64)[:, None] * aligner.flattest(pose)
-            poses, _ = aligner.align(se3_exp(ways) @ pose, EXPLORED_STEPS)
-            around = [self.judged(replace(best, world_to_camera=one), query) for one in poses]
+            poses, values = aligner.align(se3_exp(ways) @ pose, EXPLORED_STEPS)
+            likely = poses[values.argsort(descending=True)[:JUDGED]]
+            around = [self.judged(replace(best, world_to_camera=one), query) for one in likely]
             before, best = best, max([best, *around], key=lambda h: h.similarity)
             if best.similarity < before.similarity + ROUND_GAIN:
                 break
@@ -106,9 +114,8 @@ class Search:
     def judged(self, hypothesis: Hypothesis, query: SearchQuery) -> Hypothesis:
         """The hypothesis with its likeness, of a rendering at full size."""
         drawn = render(self.full, Camera(query.intrinsics, hypothesis.world_to_camera))
-        alpha = None if query.silhouette is None else drawn.alpha
-        value = likeness(query.image, drawn.image, query.silhouette, alpha)
-        return replace(hypothesis, similarity=value)
+        shown = shrunk(drawn.image, None if query.silhouette is None else drawn.alpha)
+        return replace(hypothesis, similarity=similarity(query.small, shown).item())
 
 
 def angles_between(pose: Tensor, poses: Tensor) -> Tensor:
