@@ -49,6 +49,9 @@ class InitialPoseConfig:
     start_aligned: int = _option(12, "most alike of them that are aligned at finer resolution")
     start_compare_px: int = _option(100, "longer side in px of the finest images aligned")
     start_align_steps: int = _option(6, "steps of the alignment at each resolution")
+    start_model_steps: int = _option(
+        1000, "steps that fit the finest of the small models of the search"
+    )
     start_sure: float = _option(
         0.5, "similarity from which a pose needs no matches with photographs; 1: always match"
     )
@@ -64,7 +67,13 @@ class InitialPoseConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("start_rotations", "start_candidates", "start_aligned", "start_hypotheses"):
+        for name in (
+            "start_rotations",
+            "start_candidates",
+            "start_aligned",
+            "start_hypotheses",
+            "start_model_steps",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(
                     f"{name} must be at least 1, got {getattr(self, name)}; correct the config"

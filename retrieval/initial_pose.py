@@ -91,7 +91,9 @@ class PoseInitialiser:
         path = self.cache_dir / "small_models.safetensors" if self.cache_dir else None
         self.search = Search(
             self.gaussians,
-            small_models(self.gaussians, self.views, cfg.start_compare_px, path),
+            small_models(
+                self.gaussians, self.views, cfg.start_compare_px, cfg.start_model_steps, path
+            ),
             object_centre(self.cameras),
             cfg.start_aligned,
             cfg.start_align_steps,

@@ -27,19 +27,20 @@ from retrieval.warp import fitted
 class Resolution:
     """One resolution of the search.
 
-    share: of the finest one's longer side; num_gaussians, fit_steps: of its model.
+    share: of the finest one's longer side; num_gaussians: of its model; fit_share: of the finest
+    model's steps.
     """
 
     share: float
     num_gaussians: int
-    fit_steps: int
+    fit_share: float
 
 
 RESOLUTIONS = (
-    Resolution(0.24, 600, 400),
-    Resolution(0.32, 1000, 500),
-    Resolution(0.50, 2000, 600),
-    Resolution(1.00, 4000, 1000),
+    Resolution(0.24, 600, 0.4),
+    Resolution(0.32, 1000, 0.5),
+    Resolution(0.50, 2000, 0.6),
+    Resolution(1.00, 4000, 1.0),
 )
 LEAST_PX = 20  # no resolution is smaller: two of its windows lie side by side
 
@@ -53,31 +54,33 @@ class SmallModel:
 
 
 def small_models(
-    full: GaussianModel, cameras: Sequence[Camera], finest_px: int, path: Path | None
+    full: GaussianModel,
+    cameras: Sequence[Camera],
+    finest_px: int,
+    fit_steps: int,
+    path: Path | None,
 ) -> list[SmallModel]:
     """A model for each of the resolutions, coarse to fine, on the CPU.
 
     Args:
         full: the object's model; any number of channels.
         cameras: where the full model is rendered for the fit, one size.
-        finest_px: longer side of the finest resolution.
+        finest_px: longer side of the finest resolution; fit_steps: of its model.
         path: file that keeps the models; None: nowhere.
     """
     names = [field.name for field in fields(GaussianModel)]
     poses = torch.stack([camera.world_to_camera for camera in cameras])
     shape = cameras[0].intrinsics
-    signature = signature_of(*full.tensors().values(), poses, shape, finest_px, RESOLUTIONS)
+    settings = (shape, finest_px, fit_steps, RESOLUTIONS)
+    signature = signature_of(*full.tensors().values(), poses, *settings)
 
     def make() -> list[dict[str, Tensor]]:
-        made = _fit_all(full, cameras, finest_px)
+        made = _fit_all(full, cameras, finest_px, fit_steps)
         return [{name: getattr(model, name) for name in names} for model in made]
 
     kept = cached_features(path, signature, make)
     return [
-        SmallModel(
-            GaussianModel(**one),
-            fitted(shape, _side(resolution, finest_px)).fx,
-        )
+        SmallModel(GaussianModel(**one), fitted(shape, _side(resolution, finest_px)).fx)
         for resolution, one in zip(RESOLUTIONS, kept, strict=True)
     ]
 
@@ -87,22 +90,24 @@ def _side(resolution: Resolution, finest_px: int) -> int:
 
 
 def _fit_all(
-    full: GaussianModel, cameras: Sequence[Camera], finest_px: int
+    full: GaussianModel, cameras: Sequence[Camera], finest_px: int, fit_steps: int
 ) -> list[GaussianModel]:
     finest = fitted(cameras[0].intrinsics, finest_px)
     with torch.no_grad():  # kept no larger than the finest resolution
-        images = [_averaged(render(full, c).image.cpu(), finest.height, finest.width)
-                  for c in cameras]  # fmt: skip
+        images = [
+            _averaged(render(full, camera).image.cpu(), finest.height, finest.width)
+            for camera in cameras
+        ]
     models = []
     for resolution in RESOLUTIONS:
         pinhole = fitted(cameras[0].intrinsics, _side(resolution, finest_px))
-        count, steps = resolution.num_gaussians, resolution.fit_steps
+        count, steps = resolution.num_gaussians, round(resolution.fit_share * fit_steps)
         config = FitConfig(
             iterations=steps,
             max_gaussians=count,
             initial_points=count // 2,
             sh_degree=1,
-            sh_every=steps // 3,
+            sh_every=max(1, steps // 3),
             coarse_factor=1,
             densify_until=2 * steps // 3,
         )

@@ -18,9 +18,9 @@ CFG = {
     "start_features": "lite2",
     "start_virtual_views": 16,
     "start_candidates": 5,
-    "start_aligned": 2,
+    "start_aligned": 4,
     "start_compare_px": 64,
-    "start_align_steps": 10,
+    "start_model_steps": 200,
     "match_views": 2,
     "start_rotations": 4,
 }
@@ -55,7 +55,7 @@ def test_query_between_two_views_is_found(gallery, initialiser):
         camera.world_to_camera, gallery[1][i].world_to_camera)[0])  # fmt: skip
     assert abs(start.gallery_index - nearest) in (0, 1, 15)
     assert start.world_to_camera.dtype == torch.float64
-    assert 0.5 < start.confidence <= 1 and start.num_inliers > 5
+    assert 0.5 < start.confidence <= 1 and start.num_inliers == 0  # sure without matches
 
 
 def test_query_under_another_light_is_found(gallery, initialiser):
