@@ -53,7 +53,7 @@ class InitialPoseConfig:
         1000, "steps that fit the finest of the small models of the search"
     )
     start_sure: float = _option(
-        0.5, "similarity from which a pose needs no matches with photographs; 1: always match"
+        0.4, "similarity from which a pose needs no matches with photographs; 1: always match"
     )
     start_hypotheses: int = _option(10, "distinct poses kept for the refinement, at most")
     start_spread: float = _option(
