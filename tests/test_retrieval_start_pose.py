@@ -130,6 +130,29 @@ def test_two_runs_agree_and_features_come_from_disk(gallery, initialiser, monkey
     assert angle < 0.05
 
 
+@pytest.mark.parametrize(("sure", "calls"), [(0.4, 0), (1.0, 1)])
+def test_photographs_are_matched_only_where_nothing_is_alike_enough(
+    gallery, initialiser, monkeypatch, sure, calls
+):
+    camera = query_camera(0.06, height=0.1)  # close to the first photograph
+    asked, found = [], []
+    from_matches = initialiser._from_matches
+
+    def noted(*arguments):
+        asked.append(1)
+        found.extend(from_matches(*arguments))
+        return found
+
+    monkeypatch.setattr(initialiser, "_from_matches", noted)
+    monkeypatch.setattr(initialiser.cfg, "start_sure", sure)
+    start = initialiser.locate(*shoot(gallery[0], camera), camera.intrinsics)
+    assert len(asked) == calls and errors(start, camera)[0] < 2
+    if calls:  # the poses by matches are good ones
+        best = min(found, key=lambda h: pose_error(h.world_to_camera, camera.world_to_camera)[0])
+        assert pose_error(best.world_to_camera, camera.world_to_camera)[0] < 8
+        assert best.num_inliers > 5 and best.source == "matches"
+
+
 def test_without_matching_the_renderings_decide(gallery):
     model, cameras, photographs, reflectances = gallery
     cfg = InitialPoseConfig(**(CFG | {"match_views": 0}))
