@@ -112,7 +112,7 @@ class Aligner:
         damping = torch.full((count,), DAMPING, dtype=torch.float64)
         trial = poses
         for step in range(steps + 1):
-            seen, images, alphas = self._look(trial)
+            seen, images = self._look(trial)
             better = seen > value
             value = torch.where(better, seen, value)
             best = torch.where(better[:, None, None], trial, best)
@@ -128,8 +128,8 @@ class Aligner:
         return best, value
 
     @torch.no_grad()
-    def _look(self, poses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Similarity of query and renderings [B], and the renderings [B, C, H, W], alphas."""
+    def _look(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Similarity of query and renderings [B], and the renderings [B, C, H, W]."""
         camera = Camera(self.intrinsics, poses[0])
         drawn = render(self.gaussians, camera, viewmat=poses.float())
         total = weight = 0.0
@@ -141,7 +141,7 @@ class Aligner:
             value, counts = correlation(known.variance, variance, covariance)
             total = total + times * value.sum((1, 2, 3))
             weight = weight + times * counts.sum((1, 2, 3))
-        return total / weight.clamp_min(1e-6), drawn.image, drawn.alpha
+        return total / weight.clamp_min(1e-6), drawn.image
 
     def _against(self, known: Sums, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and variance of renderings, and their covariance with the query, by window."""
@@ -191,7 +191,7 @@ class Aligner:
 
         About the object and in units of its distance, it has length 1.
         """
-        _, images, _ = self._look(pose[None])
+        _, images = self._look(pose[None])
         hessian, _ = self._system(pose[None], images)
         basis = self._basis(pose[None])[0]
         return basis @ torch.linalg.eigh(basis.T @ hessian[0] @ basis).eigenvectors[:, 0]

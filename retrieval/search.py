@@ -61,7 +61,7 @@ class Search:
         """
         for index, share in list(enumerate(GO_ON))[first:]:
             finest = index == len(GO_ON) - 1
-            steps = -(-self.steps // 2) if finest else self.steps  # the search goes on from there
+            steps = -(-self.steps // 2) if finest else self.steps  # exploring goes on there
             poses = torch.stack([h.world_to_camera for h in found])
             poses, values = self.aligner(query, self.models[index]).align(poses, steps)
             order = values.argsort(descending=True).tolist()

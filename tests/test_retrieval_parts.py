@@ -286,7 +286,8 @@ def test_the_step_follows_the_gradient_of_the_squared_correlations():
     cost.backward()
 
     hessian, gradient = aligner._system(pose[None], aligner._look(pose[None])[1])
-    torch.testing.assert_close(gradient[0], twist.grad, atol=1e-3 * float(twist.grad.abs().max()), rtol=0)
+    largest = float(twist.grad.abs().max())
+    torch.testing.assert_close(gradient[0], twist.grad, atol=1e-3 * largest, rtol=0)
     assert (torch.linalg.eigvalsh(hessian[0]) > 0).all()
 
 
@@ -315,7 +316,8 @@ def test_small_models_look_like_photographs_averaged_down(tmp_path):
         if size < 64:  # at half the size splats of this model are wide enough
             assert (seen - wanted).square().mean() < 0.7 * (fat - wanted).square().mean()
     again = small_models(model, cameras, 64, 800, path)
-    assert all(torch.equal(a.gaussians.means, b.gaussians.means) for a, b in zip(made, again, strict=True))
+    for first, second in zip(made, again, strict=True):
+        assert torch.equal(first.gaussians.means, second.gaussians.means)
     other = small_models(model, cameras, 64, 30, path)
     assert not torch.equal(other[0].gaussians.log_scales, made[0].gaussians.log_scales)
 
