@@ -1,4 +1,4 @@
-"""Query and renderings compared at low resolution, whatever the light; and poses aligned by it.
+"""Query and renderings compared, whatever the light; and poses moved uphill in it.
 
 The measure is normalised correlation in small windows, so a change of light that is affine within
 a window changes nothing. It is taken on luma and two opponent colours.
@@ -12,11 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaussian_renderer.camera import Camera
-from gaussian_renderer.gaussians import GaussianModel
-from gaussian_renderer.render import render
-from gaussian_renderer.se3 import se3_exp
-
 COMPARE_PX = 100  # longer side of the images that `likeness` compares
 WINDOW_PX = 9  # of an image with a longer side of about 100 px
 WINDOW_STEP_PX = 3  # windows overlap by two thirds: as good as every pixel, at a ninth of the work
@@ -24,8 +19,6 @@ LEAST_INSIDE = 0.3  # share of a window's pixels that must be inside for it to c
 SILHOUETTE_CHANNELS = 3  # the silhouette counts as much as one RGB image
 FLAT_VARIANCE = 0.02**2  # windows that vary less than this count less
 OPPONENT = [[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]]
-ROTATION_STEP_RAD = 0.02  # of Adam, early; both fall to a fifth by cosine
-SHIFT_STEP = 0.02  # of the distance to the object
 CLIMB_BETAS = (0.8, 0.95)  # of Adam: the way is short
 
 
@@ -58,13 +51,18 @@ def similarity(
     var_a = (mean(a * a) - mean_a**2).clamp_min(0)
     var_b = (mean(b * b) - mean_b**2).clamp_min(0)
     covariance = mean(a * b) - mean_a * mean_b
-    correlation = covariance / ((var_a + FLAT_VARIANCE) * (var_b + FLAT_VARIANCE)).sqrt()
-    most = torch.maximum(var_a, var_b)
-    weight = most / (most + FLAT_VARIANCE)  # the correlation of an image with itself
+    value, weight = correlation(var_a, var_b, covariance)
     if covered is not None:
         enough = covered > LEAST_INSIDE
-        correlation, weight = correlation * enough, weight * enough
-    return correlation.sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-6)
+        value, weight = value * enough, weight * enough
+    return value.sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-6)
+
+
+def correlation(var_a: Tensor, var_b: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlation of each window, -1..1, and what it counts: that of an image with itself."""
+    value = covariance / ((var_a + FLAT_VARIANCE) * (var_b + FLAT_VARIANCE)).sqrt()
+    most = torch.maximum(var_a, var_b)
+    return value, most / (most + FLAT_VARIANCE)
 
 
 def described(image: Tensor, alpha: Tensor | None) -> Tensor:
@@ -73,31 +71,6 @@ def described(image: Tensor, alpha: Tensor | None) -> Tensor:
     if alpha is None:
         return colours
     return torch.cat([colours, alpha.expand(-1, SILHOUETTE_CHANNELS, -1, -1)], 1)
-
-
-def _split(query: Tensor, num_channels: int) -> tuple[Tensor, Tensor | None]:
-    """A query's images [C, h, w] and, where it has one more channel, its silhouette [1, h, w]."""
-    silhouette = query[num_channels:] if len(query) > num_channels else None
-    return query[:num_channels], silhouette
-
-
-def score_poses(query: Tensor, gaussians: GaussianModel, camera: Camera, poses: Tensor) -> Tensor:
-    """Similarity of a query with renderings of the model.
-
-    Args:
-        query: [C, h, w] at the camera's resolution, the model's channels; or [C + 1, h, w], the
-            query's silhouette last (1 on the object), which is compared with the model's alpha.
-        poses: world_to_camera [B, 4, 4].
-    Returns:
-        [B], on the CPU.
-    """
-    with torch.no_grad():
-        drawn = render(gaussians, camera, viewmat=poses.to(query))
-        images, silhouette = _split(query, gaussians.num_channels)
-        known = silhouette is not None
-        target = described(images[None], silhouette[None] if known else None)
-        shown = described(drawn.image, drawn.alpha if known else None)
-        return similarity(target.expand(len(poses), -1, -1, -1), shown).cpu()
 
 
 def likeness(
@@ -114,67 +87,21 @@ def likeness(
         -1..1, as `similarity`.
     """
     known = silhouette is not None
-    factor = COMPARE_PX / max(query.shape[-2:])
-    size = tuple(max(WINDOW_PX, round(n * factor)) for n in query.shape[-2:])
-
-    def small(image: Tensor, shape: Tensor | None) -> Tensor:
-        image, shape = (
-            None if x is None else F.interpolate(x[None], size, mode="area") for x in (image, shape)
-        )
-        return described(image, shape)
-
-    shown = small(rendering, alpha if known else None)
-    return similarity(small(query, silhouette), shown).item()
+    shown = shrunk(rendering, alpha if known else None)
+    return similarity(shrunk(query, silhouette), shown).item()
 
 
-def align_poses(
-    query: Tensor,
-    gaussians: GaussianModel,
-    camera: Camera,
-    poses: Tensor,
-    steps: int,
-    distance: float,
-) -> tuple[Tensor, Tensor]:
-    """Turn and move each pose uphill in similarity, first at half, then at the full resolution.
+def shrunk(image: Tensor, alpha: Tensor | None) -> Tensor:
+    """What `likeness` takes `similarity` of: [C, H, W] and alpha [1, H, W] averaged down, [1, ...].
 
-    Args:
-        query: [C, h, w] or [C + 1, h, w] as for `score_poses`.
-        poses: world_to_camera [B, 4, 4], float64.
-        steps: of each of the two stages.
-        distance: from the cameras to the object, world units; the unit of the shifts.
-    Returns:
-        the best poses seen at full resolution [B, 4, 4], float64, and their similarities [B].
+    The longer side gets COMPARE_PX.
     """
-    best = torch.full((len(poses),), -2.0)
-    for factor in (2, 1):
-        height, width = query.shape[-2] // factor, query.shape[-1] // factor
-        small = F.interpolate(query[None], (height, width), mode="area")[0]
-        stage = camera.resized(width, height)
-        poses, best = _ascend(small, gaussians.detach(), stage, poses, steps, distance)
-    return poses, best
-
-
-def _ascend(query, gaussians, camera, poses, steps, distance):
-    """One stage of `align_poses`."""
-    images, silhouette = _split(query, gaussians.num_channels)
-    known = silhouette is not None
-    target = described(images[None], silhouette[None] if known else None)
-    target = target.expand(len(poses), -1, -1, -1)
-    # Turns are taken about the object, not about the camera: turn and shift decouple there.
-    pivot = torch.eye(4, dtype=torch.float64)
-    pivot[2, 3] = distance
-    back = torch.linalg.inv(pivot)
-    units = torch.tensor([SHIFT_STEP * distance] * 3 + [ROTATION_STEP_RAD] * 3).double()
-
-    def move(twist: Tensor) -> Tensor:
-        return pivot @ se3_exp(twist * units) @ back @ poses
-
-    def look(moved: Tensor) -> Tensor:
-        drawn = render(gaussians, camera, viewmat=moved.to(query))
-        return similarity(target, described(drawn.image, drawn.alpha if known else None))
-
-    best_poses, best, _ = climb(poses, move, look, steps, 1.0, 0.1)
-    return best_poses, best
+    factor = COMPARE_PX / max(image.shape[-2:])
+    size = tuple(max(WINDOW_PX, round(n * factor)) for n in image.shape[-2:])
+    image, alpha = (
+        None if x is None else F.interpolate(x[None], size, mode="area") for x in (image, alpha)
+    )
+    return described(image, alpha)
 
 
 def climb(

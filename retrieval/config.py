@@ -34,7 +34,9 @@ class InitialPoseConfig:
     matcher_checkpoint: str = _option("", "EfficientLoFTR's checkpoint; empty: search")
     matcher_size: int = _option(0, "longer side in px of images to match; 0: the matcher's choice")
     matcher_points: int = _option(1024, "keypoints per image (xfeat; sift takes twice as many)")
-    match_views: int = _option(4, "gallery views that a query is matched with; 0: no matching")
+    match_views: int = _option(
+        4, "gallery views that a query is matched with where start_sure asks for it; 0: never"
+    )
     start_features: str = _option(
         "auto", "network of the shortlist: auto, b4 or lite2", choices=FEATURE_KINDS
     )
@@ -43,13 +45,19 @@ class InitialPoseConfig:
         120, "views rendered between the photographs to make the shortlist denser"
     )
     start_rotations: int = _option(8, "in-plane rotations of the query tried (1: upright only)")
-    start_candidates: int = _option(24, "poses compared with the query by rendering")
-    start_aligned: int = _option(10, "best of them that are aligned at low resolution")
-    start_compare_px: int = _option(100, "longer side in px of these comparisons")
-    start_align_steps: int = _option(15, "steps of the alignment")
+    start_candidates: int = _option(24, "poses that are aligned with the query coarsely")
+    start_aligned: int = _option(12, "most alike of them that are aligned at finer resolution")
+    start_compare_px: int = _option(100, "longer side in px of the finest images aligned")
+    start_align_steps: int = _option(6, "steps of the alignment at each resolution")
+    start_model_steps: int = _option(
+        1000, "steps that fit the finest of the small models of the search"
+    )
+    start_sure: float = _option(
+        0.4, "similarity from which a pose needs no matches with photographs; 1: always match"
+    )
     start_hypotheses: int = _option(10, "distinct poses kept for the refinement, at most")
     start_spread: float = _option(
-        0.2, "a pose whose similarity is lower than the best one's by more than this is dropped"
+        0.1, "a pose whose similarity is lower than the best one's by more than this is dropped"
     )
     start_min_similarity: float = _option(
         0.25, "similarity of query and rendering, 0..1, below which a query is 'not found'"
@@ -59,7 +67,13 @@ class InitialPoseConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("start_rotations", "start_candidates", "start_aligned", "start_hypotheses"):
+        for name in (
+            "start_rotations",
+            "start_candidates",
+            "start_aligned",
+            "start_hypotheses",
+            "start_model_steps",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(
                     f"{name} must be at least 1, got {getattr(self, name)}; correct the config"

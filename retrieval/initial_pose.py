@@ -1,9 +1,9 @@
 """A query becomes a start pose.
 
 Ours: the views that look most like the query (photographs, and renderings between them) give
-candidate poses; matches with the best photographs, lifted by rendered depth, give more by PnP. All
-are compared with the query as renderings at low resolution, the best are aligned there, and the
-query is matched once more with the rendering at the winner. Distinct poses are kept as hypotheses.
+candidate poses. They are aligned with the query by small models, coarse to fine, and the most alike
+at full size wins. Where none is alike enough, matches with the best photographs, lifted by rendered
+depth, give more candidates by PnP. Distinct poses are kept as hypotheses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from EfficientLoFTR import CheckpointError, Features, load_matcher
@@ -22,18 +21,20 @@ from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error
 from retrieval.cache import cached_features, signature_of
-from retrieval.compare import align_poses, score_poses
 from retrieval.config import InitialPoseConfig
 from retrieval.model.feature_net import FeatureNet
 from retrieval.original import original_start_pose, shrink
 from retrieval.pnp import pose_from_matches
+from retrieval.search import SAME_SIDE_DEG, Search, SearchQuery, distinct
 from retrieval.shortlist import DESCRIBE_PX, Shortlist
+from retrieval.small_models import small_models
 from retrieval.start_pose import Hypothesis, StartPose
-from retrieval.views import object_centre, object_distance, views_between
+from retrieval.views import object_centre, views_between
 from retrieval.warp import fitted, homography, map_points, warp
 
-SAME_SIDE_DEG = 8.0  # candidates closer than this are one
 DISTINCT_DEG = 15.0  # hypotheses handed on differ by more than this
+MATCHES_FROM = 2  # index of the resolution where poses by matches join: they are close, or lost
+CONSIDERED = 40  # most similar views for each candidate wanted: many lie close together
 
 
 class PoseInitialiser:
@@ -84,10 +85,19 @@ class PoseInitialiser:
                 "fit it first, or choose initial_pose = original"
             )
         self.gaussians = gaussians.detach().to(self.device)
-        self.centre = object_centre(self.cameras)
         self.depths: dict[int, tuple[Tensor, Tensor]] = {}
         self.has_reflectance = gaussians.num_channels == 6
         self._fill_shortlist(reflectances if self.has_reflectance else photographs, content)
+        path = self.cache_dir / "small_models.safetensors" if self.cache_dir else None
+        self.search = Search(
+            self.gaussians,
+            small_models(
+                self.gaussians, self.views, cfg.start_compare_px, cfg.start_model_steps, path
+            ),
+            object_centre(self.cameras),
+            cfg.start_aligned,
+            cfg.start_align_steps,
+        )
 
     def _load_matcher(self) -> None:
         try:
@@ -168,20 +178,17 @@ class PoseInitialiser:
                 image, self.matcher, self.cameras, self.small_gallery.to(image), self.gallery
             )
         seen = reflectance if self.has_reflectance else image
+        whole = torch.cat([image, reflectance]) if self.has_reflectance else image
+        shape = None if silhouette is None else silhouette.to(whole)
+        query = SearchQuery(whole, shape, intrinsics)
         order = self._ranked_views(seen, intrinsics)
-        found = self._from_shortlist(order)
-        if self.cfg.match_views > 0:
-            found += self._from_matches(order, image, intrinsics)
-        small = fitted(intrinsics, self.cfg.start_compare_px)
-        query = torch.cat([image, reflectance]) if self.has_reflectance else image
-        if silhouette is not None:
-            query = torch.cat([query, silhouette.to(query)])
-        query = F.interpolate(query[None], (small.height, small.width), mode="area")[0]
-        camera = Camera(small, self.cameras[0].world_to_camera)
-        found = self._best_aligned(found, query, camera)
-        if self.cfg.match_views > 0:
-            found = self._sharpened(found, image, intrinsics, query, camera)
-        return self._decide(found)
+        found = self.search.best(self._from_shortlist(order), query)
+        if self.cfg.match_views > 0 and found[0].similarity < self.cfg.start_sure:
+            matched = self._from_matches(order, image, intrinsics)
+            if matched:
+                found += self.search.best(matched, query, MATCHES_FROM)
+                found.sort(key=lambda h: -h.similarity)
+        return self._decide(self.search.explored(found, query))
 
     @torch.no_grad()
     def _ranked_views(self, seen: Tensor, intrinsics: Intrinsics) -> list[tuple[int, int]]:
@@ -192,14 +199,12 @@ class PoseInitialiser:
 
     def _from_shortlist(self, order: list[tuple[int, int]]) -> list[Hypothesis]:
         """Poses of the most similar views that differ from each other."""
-        found: list[Hypothesis] = []
-        for rotation, view in order:
-            pose = self.shortlist.candidate(rotation, view)
-            if is_distinct(pose, found, SAME_SIDE_DEG):
-                found.append(Hypothesis(pose, 0.0, 0, view, "shortlist"))
-            if len(found) == self.cfg.start_candidates:
-                break
-        return found
+        count = self.cfg.start_candidates
+        found = [
+            Hypothesis(self.shortlist.candidate(rotation, view), 0.0, 0, view, "shortlist")
+            for rotation, view in order[: CONSIDERED * count]
+        ]
+        return distinct(found, SAME_SIDE_DEG, count)
 
     def _from_matches(
         self, order: list[tuple[int, int]], image: Tensor, intrinsics: Intrinsics
@@ -239,69 +244,11 @@ class PoseInitialiser:
             self.depths[view] = (drawn.depth, drawn.alpha)
         return self.depths[view]
 
-    def _best_aligned(
-        self, found: list[Hypothesis], query: Tensor, camera: Camera
-    ) -> list[Hypothesis]:
-        """The hypotheses that look most like the query, aligned to it, best first."""
-        half = camera.resized(camera.intrinsics.width // 2, camera.intrinsics.height // 2)
-        coarse = F.interpolate(
-            query[None], (half.intrinsics.height, half.intrinsics.width), mode="area"
-        )[0]
-        poses = torch.stack([h.world_to_camera for h in found])
-        scores = score_poses(coarse, self.gaussians, half, poses)
-        kept: list[Hypothesis] = []
-        for index in scores.argsort(descending=True).tolist():
-            if is_distinct(found[index].world_to_camera, kept, SAME_SIDE_DEG):
-                kept.append(found[index])
-            if len(kept) == self.cfg.start_aligned:
-                break
-        start = torch.stack([h.world_to_camera for h in kept])
-        distance = object_distance(
-            self.cameras[kept[0].gallery_index % len(self.cameras)], self.centre
-        )
-        poses, values = align_poses(
-            query, self.gaussians, camera, start, self.cfg.start_align_steps, distance
-        )
-        aligned = [
-            Hypothesis(pose, value.item(), h.num_inliers, h.gallery_index, h.source)
-            for h, pose, value in zip(kept, poses, values, strict=True)
-        ]
-        return sorted(aligned, key=lambda h: -h.similarity)
-
-    @torch.no_grad()
-    def _sharpened(
-        self,
-        found: list[Hypothesis],
-        image: Tensor,
-        intrinsics: Intrinsics,
-        query: Tensor,
-        camera: Camera,
-    ) -> list[Hypothesis]:
-        """The best hypothesis after matching the query with the rendering at it."""
-        best = found[0]
-        view = Camera(intrinsics, best.world_to_camera)
-        drawn = render(self.gaussians, view)
-        features = self.matcher.encode(torch.stack([image, drawn.image[:3].clamp(0, 1)]))
-        matches = self.matcher.match(*features)
-        result = pose_from_matches(matches, view, drawn.depth, drawn.alpha, intrinsics)
-        if result is None:
-            return found
-        best.num_inliers = max(best.num_inliers, result.num_inliers)
-        value = score_poses(query, self.gaussians, camera, result.world_to_camera[None]).item()
-        if value > best.similarity:
-            best.world_to_camera, best.similarity = result.world_to_camera, value
-        return found
-
     def _decide(self, found: list[Hypothesis]) -> StartPose:
         """The start pose with its alternatives, and whether anything supports it."""
         cfg = self.cfg
-        kept: list[Hypothesis] = []
-        for hypothesis in found:
-            if hypothesis.similarity < found[0].similarity - cfg.start_spread:
-                continue
-            if is_distinct(hypothesis.world_to_camera, kept, DISTINCT_DEG):
-                kept.append(hypothesis)
-        kept = kept[: cfg.start_hypotheses]
+        near = [h for h in found if h.similarity >= found[0].similarity - cfg.start_spread]
+        kept = distinct(near, DISTINCT_DEG, cfg.start_hypotheses)
         best = kept[0]
         margin = best.similarity - kept[1].similarity if len(kept) > 1 else 1.0
         supported = best.similarity >= cfg.start_min_similarity
@@ -329,8 +276,3 @@ class PoseInitialiser:
         pose = hypothesis.world_to_camera
         angles = [pose_error(pose, camera.world_to_camera)[0] for camera in self.cameras]
         return min(range(len(angles)), key=angles.__getitem__)
-
-
-def is_distinct(pose: Tensor, others: list[Hypothesis], angle_deg: float) -> bool:
-    """Whether a pose differs from all others by more than `angle_deg`."""
-    return all(pose_error(pose, other.world_to_camera)[0] > angle_deg for other in others)

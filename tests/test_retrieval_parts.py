@@ -9,15 +9,17 @@ from EfficientLoFTR import Matches
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error, se3_exp
+from retrieval.align import Aligner, Windows
 from retrieval.cache import cached_features, signature_of
-from retrieval.compare import align_poses, climb, likeness, opponent, score_poses, similarity
+from retrieval.compare import FLAT_VARIANCE, climb, likeness, opponent, similarity
 from retrieval.original import better_half, shrink
 from retrieval.pnp import lift, pose_from_matches, solve_pnp
 from retrieval.shortlist import Shortlist
+from retrieval.small_models import small_models
 from retrieval.views import between, object_centre, object_distance, views_between
 from retrieval.warp import fitted, homography, map_points, roll, warp
 from tests.gaussian_scene import look_at
-from tests.retrieval_scene import orbit, patchwork, query_camera, shoot
+from tests.retrieval_scene import orbit, patchwork, query_camera, relit, shoot
 
 
 def project(points, camera):
@@ -228,21 +230,96 @@ def test_opponent_treats_each_triple_alike():
     torch.testing.assert_close(opponent(grey)[0, :, 0, 0], torch.tensor([0.3, 0, 0]))
 
 
-def test_alignment_comes_back_to_the_true_pose():
-    model, camera = patchwork(), query_camera(0.4)
+# alignment
+
+
+def aligner_at(model, camera, size, light=lambda image: image, silhouette=False):
+    """An aligner of the query that a camera takes, at `size` px."""
     photograph, reflectance = shoot(model, camera)
-    twist = torch.tensor([0.05, -0.04, 0.15, 0.05, 0.06, -0.05]).double()
+    query = torch.cat([light(photograph), reflectance])[None]
+    query = torch.nn.functional.interpolate(query, (size, size), mode="area")[0]
+    small = camera.resized(size, size).intrinsics
+    shape = render(model, camera.resized(size, size)).alpha if silhouette else None
+    return Aligner(query, shape, small, model, torch.zeros(3, dtype=torch.float64))
+
+
+def test_window_means_are_pooling_and_their_spread_is_the_adjoint():
+    generator = torch.Generator().manual_seed(2)
+    image = torch.rand(2, 3, 24, 33, generator=generator)
+    windows = Windows(24, 33)
+    expected = torch.nn.functional.avg_pool2d(image, 9, stride=3)
+    torch.testing.assert_close(windows.mean(image), expected)
+    values = torch.rand(expected.shape, generator=generator)
+    torch.testing.assert_close(
+        (windows.mean(image) * values).sum(), (image * windows.spread(values)).sum()
+    )
+    assert Windows(20, 25).mean(torch.ones(1, 20, 25)).shape == (1, 5, 7)  # the border is covered
+
+
+@pytest.mark.parametrize("silhouette", [False, True])
+@pytest.mark.parametrize("light", [lambda image: image, relit])
+def test_alignment_comes_back_to_the_true_pose(light, silhouette):
+    model, camera = patchwork(), query_camera(0.4)
+    twist = torch.tensor([0.05, -0.04, 0.15, 0.02, 0.03, -0.02]).double()
     start = se3_exp(twist) @ camera.world_to_camera
-    small = camera.resized(64, 64)
-    query = torch.nn.functional.interpolate(
-        torch.cat([photograph, reflectance])[None], (64, 64), mode="area"
-    )[0]
-    before = pose_error(start, camera.world_to_camera)
-    poses, values = align_poses(query, model, small, start[None], 20, 3.7)
+    aligner = aligner_at(model, camera, 64, light, silhouette)
+    before, (poses, values) = aligner.align(start[None], 0)[1], aligner.align(start[None], 10)
+    assert pose_error(start, camera.world_to_camera)[0] > 2
     after = pose_error(poses[0], camera.world_to_camera)
-    assert before[0] > 4 and after[0] < 0.8 and after[1] < 0.1
-    torch.testing.assert_close(values, score_poses(query, model, small, poses), atol=1e-4, rtol=0)
-    assert values[0] > score_poses(query, model, small, start[None])[0]
+    assert after[0] < 0.8 and after[1] < 0.1
+    assert values[0] > before[0] and values[0] > 0.8
+    torch.testing.assert_close(aligner.align(poses, 0)[1], values)
+
+
+def test_the_step_follows_the_gradient_of_the_squared_correlations():
+    model, camera = patchwork(600), query_camera(0.4)
+    aligner = aligner_at(model, camera, 48, relit)
+    pose = se3_exp(torch.tensor([0.1, 0, 0, 0, 0.03, 0.05]).double()) @ camera.world_to_camera
+
+    # by autograd through the rasterizer
+    twist = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    viewmat = (se3_exp(twist) @ pose).float()
+    drawn = render(model, Camera(aligner.intrinsics, pose), viewmat=viewmat)
+    _, variance, covariance = aligner._against(aligner.known, drawn.image[None])
+    scale = (variance + FLAT_VARIANCE) * (aligner.known.variance + FLAT_VARIANCE)
+    cost = -0.5 * (covariance.clamp_min(0) ** 2 / scale).sum()
+    cost.backward()
+
+    hessian, gradient = aligner._system(pose[None], aligner._look(pose[None])[1])
+    largest = float(twist.grad.abs().max())
+    torch.testing.assert_close(gradient[0], twist.grad, atol=1e-3 * largest, rtol=0)
+    assert (torch.linalg.eigvalsh(hessian[0]) > 0).all()
+
+
+def test_the_flattest_direction_of_a_plain_solid_of_revolution_is_about_its_axis():
+    model = patchwork(5000, radii=(0.6, 0.6, 0.9))
+    plain = model.with_sh(torch.full_like(model.sh, 0.3), model.background)
+    camera = query_camera(0.4, height=1.5)
+    twist = aligner_at(plain, camera, 64, silhouette=True).flattest(camera.world_to_camera)
+    axis = camera.world_to_camera[:3, 2]  # the object's z, as the camera sees it
+    turn = torch.nn.functional.normalize(twist[3:], dim=0)
+    assert abs(float(turn @ axis)) > 0.95
+
+
+def test_small_models_look_like_photographs_averaged_down(tmp_path):
+    model, cameras = patchwork(), orbit(24)
+    path = tmp_path / "small.safetensors"
+    made = small_models(model, cameras, 64, 800, path)
+    camera = query_camera(0.5)
+    whole = render(model, camera).image
+    for small, size in zip(made, (20, 20, 32, 64), strict=True):
+        assert small.focal_px == pytest.approx(camera.intrinsics.fx * size / 128)
+        wanted = torch.nn.functional.interpolate(whole[None], (size, size), mode="area")[0]
+        seen = render(small.gaussians, camera.resized(size, size)).image
+        fat = render(model, camera.resized(size, size)).image
+        assert small.gaussians.num_gaussians <= 4000
+        if size < 64:  # at half the size splats of this model are wide enough
+            assert (seen - wanted).square().mean() < 0.7 * (fat - wanted).square().mean()
+    again = small_models(model, cameras, 64, 800, path)
+    for first, second in zip(made, again, strict=True):
+        assert torch.equal(first.gaussians.means, second.gaussians.means)
+    other = small_models(model, cameras, 64, 30, path)
+    assert not torch.equal(other[0].gaussians.log_scales, made[0].gaussians.log_scales)
 
 
 # shortlist

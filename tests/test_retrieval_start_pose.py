@@ -18,9 +18,9 @@ CFG = {
     "start_features": "lite2",
     "start_virtual_views": 16,
     "start_candidates": 5,
-    "start_aligned": 2,
+    "start_aligned": 4,
     "start_compare_px": 64,
-    "start_align_steps": 10,
+    "start_model_steps": 200,
     "match_views": 2,
     "start_rotations": 4,
 }
@@ -55,7 +55,7 @@ def test_query_between_two_views_is_found(gallery, initialiser):
         camera.world_to_camera, gallery[1][i].world_to_camera)[0])  # fmt: skip
     assert abs(start.gallery_index - nearest) in (0, 1, 15)
     assert start.world_to_camera.dtype == torch.float64
-    assert 0.5 < start.confidence <= 1 and start.num_inliers > 5
+    assert 0.5 < start.confidence <= 1 and start.num_inliers == 0  # sure without matches
 
 
 def test_query_under_another_light_is_found(gallery, initialiser):
@@ -128,6 +128,29 @@ def test_two_runs_agree_and_features_come_from_disk(gallery, initialiser, monkey
     assert sum(encoded) <= 4 + 3 + 2  # rotations, turned queries to match, query and rendering
     angle, _ = pose_error(first.world_to_camera, second.world_to_camera)
     assert angle < 0.05
+
+
+@pytest.mark.parametrize(("sure", "calls"), [(0.4, 0), (1.0, 1)])
+def test_photographs_are_matched_only_where_nothing_is_alike_enough(
+    gallery, initialiser, monkeypatch, sure, calls
+):
+    camera = query_camera(0.06, height=0.1)  # close to the first photograph
+    asked, found = [], []
+    from_matches = initialiser._from_matches
+
+    def noted(*arguments):
+        asked.append(1)
+        found.extend(from_matches(*arguments))
+        return found
+
+    monkeypatch.setattr(initialiser, "_from_matches", noted)
+    monkeypatch.setattr(initialiser.cfg, "start_sure", sure)
+    start = initialiser.locate(*shoot(gallery[0], camera), camera.intrinsics)
+    assert len(asked) == calls and errors(start, camera)[0] < 2
+    if calls:  # the poses by matches are good ones
+        best = min(found, key=lambda h: pose_error(h.world_to_camera, camera.world_to_camera)[0])
+        assert pose_error(best.world_to_camera, camera.world_to_camera)[0] < 8
+        assert best.num_inliers > 5 and best.source == "matches"
 
 
 def test_without_matching_the_renderings_decide(gallery):
