@@ -182,13 +182,14 @@ class PoseInitialiser:
         shape = None if silhouette is None else silhouette.to(whole)
         query = SearchQuery(whole, shape, intrinsics)
         order = self._ranked_views(seen, intrinsics)
-        found = self.search.best(self._from_shortlist(order), query)
+        search = self.search
+        found = search.explored(search.best(self._from_shortlist(order), query), query)
         if self.cfg.match_views > 0 and found[0].similarity < self.cfg.start_sure:
             matched = self._from_matches(order, image, intrinsics)
             if matched:
-                found += self.search.best(matched, query, MATCHES_FROM)
+                found += search.explored(search.best(matched, query, MATCHES_FROM), query)
                 found.sort(key=lambda h: -h.similarity)
-        return self._decide(self.search.explored(found, query))
+        return self._decide(found)
 
     @torch.no_grad()
     def _ranked_views(self, seen: Tensor, intrinsics: Intrinsics) -> list[tuple[int, int]]:

@@ -68,7 +68,7 @@ class Search:
         return sorted((self.judged(h, query) for h in found), key=lambda h: -h.similarity)
 
     def explored(self, found: list[Hypothesis], query: SearchQuery) -> list[Hypothesis]:
-        """The hypotheses, best first; those that may win moved to what is most alike nearby."""
+        """The hypotheses, best first; those that may win are moved to the most alike around."""
         moved = [self._around(found[0], query)]
         for hypothesis in found[1:]:
             if hypothesis.similarity > moved[0].similarity - MAY_WIN:
