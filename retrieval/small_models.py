@@ -110,6 +110,9 @@ def _fit_all(
             sh_every=max(1, steps // 3),
             coarse_factor=1,
             densify_until=2 * steps // 3,
+            alpha_weight=0.1,
+            average_from=1.0,
+            check_views=0,
         )
         models.append(
             fit(
