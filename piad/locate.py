@@ -177,7 +177,9 @@ def pose_record(
         return record | {"status": "not_found", "refused": reason, "message": verdict.message}
     record["camera_to_world"] = opengl(refined.world_to_camera)
     if refined.likeness is None:
-        return record | {"ambiguous": start.margin < cfg.start_min_margin}
+        message = verdict.message or start.message
+        tie = start.margin < cfg.start_min_margin
+        return record | {"ambiguous": verdict.ambiguous or tie, "message": message}
     return record | {"ambiguous": verdict.ambiguous, "message": verdict.message}
 
 

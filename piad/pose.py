@@ -97,11 +97,15 @@ class RefineConfig:
     )
     refine_stop_window: int = field(default=20, metadata={"help": "... in so many steps"})
     refuse_below: float = field(
-        default=0.25,
+        default=0.125,
         metadata={
             "help": "share of the gallery's own agreement with its renderings below which a query "
             "is 'not found'; 0: never (paper)"
         },
+    )
+    doubt_below: float = field(
+        default=0.25,
+        metadata={"help": "the same share, below which a query is found but 'ambiguous'"},
     )
     tie_margin: float = field(
         default=0.04,

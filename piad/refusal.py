@@ -38,8 +38,9 @@ class Verdict:
     """What is believed of a refined pose.
 
     refused: its agreement is below limit, the share `refuse_below` of the gallery's (None: nothing
-    is refused); ambiguous: a clearly different pose looks nearly as much like the query; message:
-    why, for the terminal, empty when there is nothing to say.
+    is refused); ambiguous: the agreement is below the share `doubt_below`, or a clearly different
+    pose looks nearly as much like the query; message: why, for the terminal, empty when there is
+    nothing to say.
     """
 
     agreement: float
@@ -60,19 +61,26 @@ def decide(refined: RefinedPose, own: float | None, cfg: RefineConfig) -> Verdic
     # a figure that is not a number is refused
     refused = limit is not None and not agreement >= limit
     rival = refined.rival_likeness
-    ambiguous = not refused and rival is not None and refined.likeness - rival < cfg.tie_margin
+    tie = not refused and rival is not None and refined.likeness - rival < cfg.tie_margin
+    doubt = not refused and own is not None and agreement < cfg.doubt_below * own
     message = ""
     if refused:
         message = (
             f"agreement {agreement:.2f} with the rendering at the refined pose is below "
             f"{limit:.2f}, refuse_below = {cfg.refuse_below:g} of the gallery's own {own:.2f}"
         )
-    elif ambiguous:
+    elif doubt:
+        message = (
+            f"agreement {agreement:.2f} with the rendering at the refined pose is below "
+            f"{cfg.doubt_below * own:.2f}, doubt_below = {cfg.doubt_below:g} of the gallery's own "
+            f"{own:.2f}; look at its figure"
+        )
+    elif tie:
         message = (
             f"likeness {refined.likeness:.2f}, a clearly different pose has {rival:.2f}: less "
             f"apart than tie_margin = {cfg.tie_margin:g}"
         )
-    return Verdict(agreement, limit, refused, ambiguous, message)
+    return Verdict(agreement, limit, refused, tie or doubt, message)
 
 
 def judge(
