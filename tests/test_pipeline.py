@@ -186,7 +186,8 @@ def test_a_foreign_photograph_is_refused_after_refinement(
     write_image(foreign, torch.nn.functional.interpolate(rough, (SIDE, SIDE), mode="bilinear")[0])
     where = f"--output_dir {tmp_path}/o --result_dir {tmp_path}/a"
     args = ["--config", "Widget.txt", *FAST.split(), *where.split(), "--refiner", refiner]
-    args += ["--start_min_similarity", "-1"]
+    # in photographs of 64 px windows of 9 px agree by chance: the default limit is for larger ones
+    args += ["--start_min_similarity", "-1", "--refuse_below", "0.25"]
     try:
         pose_estimation.main(args)
         said = capsys.readouterr().out
@@ -196,7 +197,7 @@ def test_a_foreign_photograph_is_refused_after_refinement(
     records = json.loads((tmp_path / "o/Widget/poses.json").read_text())["queries"]
     refused = {record["id"]: record["refused"] for record in records if record["refused"]}
     assert list(refused) == ["good_A/001"] and refused["good_A/001"]["figure"] == "agreement"
-    # worst seen: 0.84 of the limit; windows of 9 px are coarse in 64
+    # worst seen: 0.84 of the limit
     assert refused["good_A/001"]["value"] < 0.9 * refused["good_A/001"]["limit"]
     assert "not found: good_A/001 (agreement 0." in said
     for record in records:
