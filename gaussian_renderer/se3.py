@@ -123,6 +123,20 @@ def se3_log(motion: Tensor) -> Tensor:
     return torch.cat([rho, phi], -1)
 
 
+def pivoted_basis(pivot: Tensor, unit: Tensor | float) -> Tensor:
+    """[..., 6, 6] from steps about `pivot` [..., 3] to twists of the camera.
+
+    T exp(z) T^-1 = exp(Ad_T z): rho = unit rho' + pivot x phi', phi = phi'.
+
+    Args:
+        unit: of the steps' translation, [...] or one number.
+    """
+    basis = torch.eye(6, dtype=pivot.dtype, device=pivot.device).repeat(*pivot.shape[:-1], 1, 1)
+    basis[..., :3, :3] *= torch.as_tensor(unit).to(pivot)[..., None, None]
+    basis[..., :3, 3:] = hat(pivot)
+    return basis
+
+
 def pose_error(world_to_camera_a: Tensor, world_to_camera_b: Tensor) -> tuple[float, float]:
     """Angle between two poses in degrees, and distance of their camera centres in world units."""
     a = torch.as_tensor(world_to_camera_a, dtype=torch.float64).cpu()

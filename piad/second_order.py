@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gaussian_renderer.se3 import hat, se3_exp
+from gaussian_renderer.se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.rounds import Round, State, System, at_scale, make_level, make_system
 from piad.target import Target
@@ -27,17 +27,6 @@ RELAX_RANGE = (1.0, 8.0)  # factors of a Gauss-Newton step
 RELAX_CHANGE = (0.25, 4.0)  # of that factor from one step to the next
 STEP_PX = 0.02  # a step that moves the image by less has converged
 COST_CHANGE = 1e-4  # ... as has one that lowers the cost by less than this share
-
-
-def pivoted_basis(pivot: Tensor, unit: float) -> Tensor:
-    """[6, 6] from steps about `pivot` (translation in units of `unit`) to twists of the camera.
-
-    T exp(z) T^-1 = exp(Ad_T z): rho = unit rho' + pivot x phi', phi = phi'.
-    """
-    basis = torch.eye(6, dtype=pivot.dtype)
-    basis[:3, :3] *= unit
-    basis[:3, 3:] = hat(pivot)
-    return basis
 
 
 @dataclass

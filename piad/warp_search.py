@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.render import render
-from gaussian_renderer.se3 import hat, se3_exp
+from gaussian_renderer.se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.target import Target
 
@@ -184,9 +184,7 @@ def warp_search(
         search.reach,
     )
     pivot = pose[:3, :3] @ models.centre.to(pose) + pose[:3, 3]
-    basis = torch.eye(6, dtype=pose.dtype)
-    basis[:3, :3] *= pivot.norm()
-    basis[:3, 3:] = hat(pivot)
+    basis = pivoted_basis(pivot, pivot.norm())
     spread = torch.tensor([search.shift] * 3 + [math.radians(search.turn_deg)] * 3)
     generator = torch.Generator().manual_seed(0)  # the same query, the same pose
     twist = best_warp(

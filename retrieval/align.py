@@ -20,7 +20,7 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.pose_system import pose_system
 from gaussian_renderer.render import render
-from gaussian_renderer.se3 import hat, se3_exp
+from gaussian_renderer.se3 import pivoted_basis, se3_exp
 from retrieval.compare import (
     FLAT_VARIANCE,
     SILHOUETTE_CHANNELS,
@@ -199,10 +199,7 @@ class Aligner:
     def _basis(self, poses: Tensor) -> Tensor:
         """[B, 6, 6] from steps about the object, in units of its distance, to camera twists."""
         pivot = poses[:, :3, :3] @ self.centre + poses[:, :3, 3]
-        basis = torch.eye(6, dtype=torch.float64).repeat(len(poses), 1, 1)
-        basis[:, :3, :3] *= pivot.norm(dim=1)[:, None, None]
-        basis[:, :3, 3:] = hat(pivot)  # T exp(z) T^-1 = exp(Ad_T z)
-        return basis
+        return pivoted_basis(pivot, pivot.norm(dim=1))
 
     def _stepped(self, poses: Tensor, hessian: Tensor, gradient: Tensor, damping: Tensor):
         """Poses after a damped step, taken about the object and in units of its distance."""

@@ -8,11 +8,11 @@ import torch
 
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
-from gaussian_renderer.se3 import pose_error, se3_exp
+from gaussian_renderer.se3 import pivoted_basis, pose_error, se3_exp
 from piad.models import ModelPair
 from piad.pose import RefineConfig, refine_pose
 from piad.rounds import Round
-from piad.second_order import _secant, align, pivoted_basis
+from piad.second_order import _secant, align
 from piad.target import Target, find_silhouette
 from piad.warp_search import WarpSearch, correlation_tables, warp_search
 
