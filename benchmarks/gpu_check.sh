@@ -2,7 +2,7 @@
 # Everything that only a GPU can say about the rasterizer, in one go:
 #   benchmarks/gpu_check.sh [folder for the results, default gpu_check]
 # Builds for the GPU present, runs the tests marked gpu, both benchmarks (JSON), and, where it is
-# installed, compute-sanitizer on a few of the tests. Ends within 8 minutes: every step has a time limit, and
+# installed, compute-sanitizer on those of small scenes. Ends within 8 minutes: every step has a time limit, and
 # what the whole has no time left for is named as failed. A step that fails doesn't keep the others from
 # running. PYTHON names the interpreter; with gsplat installed in it (and built: its first call takes
 # minutes) the rasterizer's benchmark compares with it.
@@ -60,8 +60,8 @@ step large 100 "$python" -m pytest -m gpu "$tests" --ignore "$tests/test_cuda.py
     --ignore "$tests/test_cuda_normal.py"
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
-        step "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" -m pytest -m gpu \
-            "$tests/test_cuda_normal.py" -k "held_colours or tile_light_of_an_empty_scene or 3-2-options1"
+        step "$tool" 130 compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" -m pytest -m gpu \
+            "$tests/test_cuda.py" "$tests/test_cuda_normal.py"
     done
 else
     echo "== compute-sanitizer isn't installed: left out"

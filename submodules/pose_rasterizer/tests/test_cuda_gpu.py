@@ -141,7 +141,8 @@ NORMAL = ("cost", "H", "g", "image", "alpha")
 
 def solve(problem, device, **options):
     there = {k: v.to(device).float() if torch.is_tensor(v) else v for k, v in problem.items()}
-    return pose_normal_equations(*(there.pop(k) for k in GAUSSIAN[:4]), **there, **options)
+    gaussians = [there.pop(k) for k in GAUSSIAN[:4]]
+    return pose_normal_equations(*gaussians, **there, **options)
 
 
 @pytest.mark.parametrize("tile", [{}, {"light": "tile"}])
