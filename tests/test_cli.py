@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -76,3 +79,17 @@ def test_existing_cuda_devices_are_taken_by_number(monkeypatch):
 def test_progress_passes_items_through(capsys):
     assert list(progress([1, 2, 3], "queries")) == [1, 2, 3]
     assert "queries" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
+def test_idle_threads_spin_briefly_unless_the_user_says_otherwise(given):
+    code = (
+        "import os, sys, piad; assert 'torch' not in sys.modules\n"  # which reads it once
+        "print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP_", "OMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=kept | given, capture_output=True, text=True, check=True
+    )
+    wanted = None if "OMP_WAIT_POLICY" in given else given.get("GOMP_SPINCOUNT", "10000")
+    assert done.stdout.strip() == str(wanted)
