@@ -1,4 +1,6 @@
-"""Hypotheses of one query race at low resolution; the most alike is refined to the end (ours).
+"""Hypotheses of a query race at low resolution; the most alike is refined to the end (ours).
+
+All queries race at once, in lockstep.
 
 Order and figures: docs/method_refinement.md.
 """
@@ -6,16 +8,20 @@ Order and figures: docs/method_refinement.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from gaussian_renderer.se3 import pose_error
+from piad.agreement import likeness_of
 from piad.models import ModelPair
-from piad.pose import RefineConfig, likeness_at
-from piad.second_order import Aligner, Round, Run
+from piad.refine_config import RefineConfig
+from piad.rounds import Round
+from piad.second_order import Aligner, Run
 from piad.target import Target
-from piad.warp_search import WarpSearch, warp_search
+from piad.warp_search import WarpSearch
+from retrieval.compare import shrunk
 from retrieval.initial_pose import DISTINCT_DEG
 
 RACERS = 4  # hypotheses that are looked at, of those given in order of their similarity
@@ -31,25 +37,23 @@ MORE_LAPS = 4  # ... so many times at most
 FINE = Round(1.0, 8, "tile", 0.35, 0.3, relax=2.0)
 
 
-def approach(aligner: Aligner, run: Run, wide: bool) -> float:
-    """Bring a hypothesis within reach of the windowed rounds and through the first of them.
+def approach(aligner: Aligner, near: Sequence[Run], wide: Sequence[Run]) -> list[float]:
+    """Bring hypotheses within reach of the windowed rounds and through the first of them.
 
+    Args:
+        near, wide: those by a short search, and those by a long one.
     Returns:
-        by how much it turned, degrees.
+        by how much each of both lists turned, degrees.
     """
-    before = run.pose
-    for search in WIDE if wide else NEAR:
-        run.state.pose = warp_search(
-            aligner.target,
-            aligner.query(search.scale),
-            run.pose,
-            aligner.models,
-            search,
-            aligner.reflectance_weight,
-        )
-        run.trace.append(run.pose)
-    aligner.rounds(run, (*((COARSER,) if wide else ()), *COARSE, MIDDLE))
-    return float(pose_error(run.pose, before)[0])
+    runs = [*near, *wide]
+    before = [run.pose for run in runs]
+    for search in NEAR:
+        aligner.search(near, search)
+    for search in WIDE:
+        aligner.search(wide, search)
+    aligner.round(wide, COARSER)
+    aligner.rounds(runs, (*COARSE, MIDDLE))
+    return [pose_error(run.pose, pose)[0] for run, pose in zip(runs, before, strict=True)]
 
 
 def last_rounds(cfg: RefineConfig) -> tuple[Round, ...]:
@@ -61,79 +65,144 @@ def polish_pose(
     target: Target, world_to_camera: Tensor, models: ModelPair, cfg: RefineConfig
 ) -> Run:
     """The last rounds alone, from any pose [4, 4]."""
-    aligner = Aligner(target, models, cfg.reflectance_weight)
-    return aligner.rounds(aligner.begin(world_to_camera), last_rounds(cfg))
+    aligner = Aligner([target], models, cfg.reflectance_weight)
+    run = aligner.begin(world_to_camera)
+    aligner.rounds([run], last_rounds(cfg))
+    return run
 
 
+@dataclass
 class _Racer:
     """A hypothesis of the race: its best pose so far, and how much that looks like the query."""
 
-    def __init__(self, aligner: Aligner, pose: Tensor) -> None:
+    start: Tensor
+    run: Run
+    likeness: float | None = None  # only looked at where it decides
+    turned_deg: float = 180.0  # in the last lap
+    laps: int = 0
+
+    def finish(self, run: Run, seen: float | None, turned_deg: float) -> None:
+        """One more lap was run; the first is kept, later ones if the pose looks more alike."""
+        run.calls += self.run.calls
+        run.trace = self.run.trace + run.trace[1:]
+        if seen is None or seen > self.likeness:
+            self.run, self.likeness, self.turned_deg = run, seen, turned_deg
+        else:
+            self.run.calls = run.calls
+            self.turned_deg = self.turned_deg if self.laps == 2 else 0.0
+
+
+@dataclass
+class Outcome:
+    """A query's winner, the systems made for it in all, and likenesses as in RefinedPose."""
+
+    run: Run
+    calls: int
+    likeness: float | None
+    rival_likeness: float | None
+
+
+class _Race:
+    """The hypotheses of all queries, a field of racers each."""
+
+    def __init__(self, aligner: Aligner, hypotheses: Sequence[Sequence[Tensor]]) -> None:
         self.aligner = aligner
-        self.start, self.run = pose, aligner.begin(pose)
-        self._likeness: float | None = None  # only looked at where it decides
-        self.turned_deg, self.laps = 180.0, 0  # in the last lap; how many
+        self.small = shrunk(aligner.target.image, aligner.target.silhouette)
+        self.fields = [
+            [_Racer(pose, aligner.begin(pose, query)) for pose in poses[:RACERS]]
+            for query, poses in enumerate(hypotheses)
+        ]
 
-    def _look(self, run: Run) -> float:
-        return likeness_at(run.pose, self.aligner.target, self.aligner.models)
+    def _likenesses(self, runs: Sequence[Run]) -> list[float]:
+        if not runs:
+            return []
+        queries = torch.tensor([run.query for run in runs], device=self.small.device)
+        poses = torch.stack([run.pose for run in runs])
+        target = self.aligner.target
+        return likeness_of(self.small[queries], target, poses, self.aligner.models)
 
-    @property
-    def likeness(self) -> float:
-        """How much the pose looks like the query."""
-        if self._likeness is None:
-            self._likeness = self._look(self.run)
-        return self._likeness
+    def look(self, racers: Sequence[_Racer]) -> None:
+        """Sets the likeness of those where it isn't known."""
+        unknown = [racer for racer in racers if racer.likeness is None]
+        seen = self._likenesses([racer.run for racer in unknown])
+        for racer, likeness in zip(unknown, seen, strict=True):
+            racer.likeness = likeness
 
-    def lap(self) -> None:
-        """One more approach; the first is kept, later ones if the pose looks more alike.
+    def lap(self, racers: Sequence[_Racer]) -> None:
+        """One more approach of each.
 
         The second begins at the start again, and is wide: the first may have gone astray.
         """
-        before = self.likeness if self.laps else None
-        self.laps += 1
-        wide = self.laps == 2
-        run = self.aligner.begin(self.start if wide else self.run.pose)
-        turned = approach(self.aligner, run, wide)
-        seen = None if before is None else self._look(run)
-        run.calls += self.run.calls
-        run.trace = self.run.trace + run.trace[1:]
-        if before is None or seen > before:
-            self.run, self._likeness, self.turned_deg = run, seen, turned
-        else:
-            self.run.calls = run.calls
-            self.turned_deg = self.turned_deg if wide else 0.0
+        self.look([racer for racer in racers if racer.laps])
+        racers = sorted(racers, key=lambda racer: racer.laps == 1)  # the wide ones last
+        wide = sum(racer.laps == 1 for racer in racers)
+        runs = [
+            self.aligner.begin(racer.start if racer.laps == 1 else racer.run.pose, racer.run.query)
+            for racer in racers
+        ]
+        turned = approach(self.aligner, runs[: len(runs) - wide], runs[len(runs) - wide :])
+        later = [run for run, racer in zip(runs, racers, strict=True) if racer.laps]
+        seen = dict(zip(map(id, later), self._likenesses(later), strict=True))
+        for racer, run, degrees in zip(racers, runs, turned, strict=True):
+            racer.laps += 1
+            racer.finish(run, seen.get(id(run)), degrees)
+
+    def going(self, tie_margin: float) -> list[_Racer]:
+        """Those for which another lap may help."""
+        open_fields = [field for field in self.fields if any(map(_may_go_on, field))]
+        self.look([racer for field in open_fields if len(field) > 1 for racer in field])
+        return [
+            racer for field in open_fields for racer in field if _goes_on(racer, field, tie_margin)
+        ]
+
+    def outcome(self, field: list[_Racer]) -> Outcome:
+        """The winner of a field before the last rounds; `calls` counts those of all."""
+        calls = sum(racer.run.calls for racer in field)
+        if len(field) == 1:
+            return Outcome(field[0].run, calls, None, None)
+        best = max(field, key=lambda racer: racer.likeness)
+        rivals = [
+            racer.likeness
+            for racer in field
+            if pose_error(racer.run.pose, best.run.pose)[0] > DISTINCT_DEG
+        ]
+        return Outcome(best.run, calls, best.likeness, max(rivals, default=None))
 
 
-def _goes_on(racer: _Racer, racers: list[_Racer], tie_margin: float) -> bool:
+def _may_go_on(racer: _Racer) -> bool:
+    """Whether it hasn't arrived, as far as is seen."""
+    return racer.turned_deg > FAR_DEG and racer.laps <= MORE_LAPS
+
+
+def _goes_on(racer: _Racer, field: list[_Racer], tie_margin: float) -> bool:
     """Whether another lap may help: it hasn't arrived, and isn't clearly behind."""
-    if racer.turned_deg <= FAR_DEG or racer.laps > MORE_LAPS:
+    if not _may_go_on(racer):
         return False
     margin = tie_margin if racer.laps else RIVAL_MARGIN
-    return all(racer.likeness > other.likeness - margin for other in racers if other is not racer)
+    return all(racer.likeness > other.likeness - margin for other in field if other is not racer)
 
 
 def race(
-    target: Target, hypotheses: Sequence[Tensor], models: ModelPair, cfg: RefineConfig
-) -> tuple[Run, int, tuple[float | None, float | None]]:
-    """The refined winner, the systems made in all, and likeness of the winner and its best rival.
+    targets: Sequence[Target],
+    hypotheses: Sequence[Sequence[Tensor]],
+    models: ModelPair,
+    cfg: RefineConfig,
+) -> tuple[Aligner, list[Outcome]]:
+    """The refined winner of every query, and what holds the queries.
 
     Args:
-        hypotheses: world_to_camera [4, 4] each, the most promising first.
+        targets: queries of one kind (`Target.kind`).
+        hypotheses: of each, world_to_camera [4, 4], the most promising first.
     """
-    aligner = Aligner(target, models, cfg.reflectance_weight)
-    racers = [_Racer(aligner, pose) for pose in hypotheses[:RACERS]]
-    racers[0].lap()
-    while going := [racer for racer in racers if _goes_on(racer, racers, cfg.tie_margin)]:
-        for racer in going:
-            racer.lap()
-    alone = len(racers) == 1
-    best = racers[0] if alone else max(racers, key=lambda racer: racer.likeness)
-    rivals = [
-        racer.likeness
-        for racer in racers
-        if not alone and pose_error(racer.run.pose, best.run.pose)[0] > DISTINCT_DEG
-    ]
-    own = None if alone else best.likeness
-    aligner.rounds(best.run, last_rounds(cfg))
-    calls = sum(racer.run.calls for racer in racers)
-    return best.run, calls, (own, max(rivals, default=None))
+    aligner = Aligner(targets, models, cfg.reflectance_weight)
+    race = _Race(aligner, hypotheses)
+    race.lap([field[0] for field in race.fields])
+    while going := race.going(cfg.tie_margin):
+        race.lap(going)
+    race.look([racer for field in race.fields if len(field) > 1 for racer in field])
+    outcomes = [race.outcome(field) for field in race.fields]
+    before = [outcome.run.calls for outcome in outcomes]
+    aligner.rounds([outcome.run for outcome in outcomes], last_rounds(cfg))
+    for outcome, calls in zip(outcomes, before, strict=True):
+        outcome.calls += outcome.run.calls - calls
+    return aligner, outcomes
