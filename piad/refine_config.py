@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
+import torch
 from torch import Tensor
 
 # The original's choices (paper, implementation details), used by --preset original.
@@ -21,6 +22,9 @@ ORIGINAL = {
     "refine_stop_window": 50,
     "refuse_below": 0.0,
 }
+
+
+GPU_BATCH = 32  # queries at once; more gain little
 
 
 @dataclass
@@ -58,6 +62,10 @@ class RefineConfig:
             "choices": ("affine", "none"),
         },
     )
+    refine_batch: int = field(
+        default=0,
+        metadata={"help": "queries refined at once; 0: 32 on a GPU, one by one on the CPU"},
+    )
     polish_steps: int = field(
         default=8,
         metadata={"help": "second_order: most steps at full resolution, on windowed correlation"},
@@ -92,13 +100,22 @@ class RefineConfig:
         },
     )
 
+    def batch_on(self, device: torch.device) -> int:
+        """Queries refined at once on a device."""
+        return self.refine_batch or (GPU_BATCH if device.type == "cuda" else 1)
+
+    def what_counts(self) -> dict:
+        """The settings that a pose depends on."""
+        return {key: value for key, value in asdict(self).items() if key != "refine_batch"}
+
 
 @dataclass
 class RefinedPose:
     """Outcome of a refinement.
 
     world_to_camera: [4, 4], float64, the best pose seen at full resolution; loss: its loss;
-    steps: taken in all; stop_reason: "steps" or "converged"; seconds: wall time;
+    steps: taken in all; stop_reason: "steps" or "converged"; seconds: wall time, of
+    queries refined together each one's share;
     trace: poses along the way [[4, 4], ...], for the animation; covariance: [6, 6] of the camera's
     twist (rho, phi), from the residuals' weights (second_order only); agreement: of query
     and rendering at full resolution, 0..1 (`closeness`); likeness: of the hypothesis that was

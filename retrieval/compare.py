@@ -103,26 +103,21 @@ def likeness(
         -1..1, as `similarity`.
     """
     known = silhouette is not None
-    shown = shrunk(rendering, alpha if known else None)
-    return similarity(shrunk(query, silhouette), shown).item()
+    shown = shrunk(rendering[None], alpha[None] if known else None)
+    return similarity(shrunk(query[None], silhouette[None] if known else None), shown).item()
 
 
-def shrunk(image: Tensor, alpha: Tensor | None) -> Tensor:
-    """What `likeness` takes `similarity` of: images averaged down, their longer side COMPARE_PX.
+def shrunk(images: Tensor, alphas: Tensor | None) -> Tensor:
+    """What `likeness` takes `similarity` of: [B, C, H, W] and alpha [B, 1, H, W] averaged down.
 
-    Args:
-        image: [C, H, W] or [B, C, H, W]; alpha: [1, H, W] or [B, 1, H, W], or None.
-    Returns:
-        [1, ...] or [B, ...].
+    The longer side gets COMPARE_PX.
     """
-    if image.ndim == 3:
-        image, alpha = image[None], None if alpha is None else alpha[None]
-    factor = COMPARE_PX / max(image.shape[-2:])
-    size = tuple(max(WINDOW_PX, round(n * factor)) for n in image.shape[-2:])
-    image, alpha = (
-        None if x is None else F.interpolate(x, size, mode="area") for x in (image, alpha)
+    factor = COMPARE_PX / max(images.shape[-2:])
+    size = tuple(max(WINDOW_PX, round(n * factor)) for n in images.shape[-2:])
+    images, alphas = (
+        None if x is None else F.interpolate(x, size, mode="area") for x in (images, alphas)
     )
-    return described(image, alpha)
+    return described(images, alphas)
 
 
 def climb(

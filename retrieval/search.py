@@ -38,7 +38,8 @@ class SearchQuery:
     small: Tensor = field(init=False)  # what renderings are compared with
 
     def __post_init__(self) -> None:
-        self.small = shrunk(self.image, self.silhouette)
+        shape = self.silhouette
+        self.small = shrunk(self.image[None], None if shape is None else shape[None])
 
 
 @dataclass
@@ -112,7 +113,8 @@ class Search:
     def judged(self, hypothesis: Hypothesis, query: SearchQuery) -> Hypothesis:
         """The hypothesis with its likeness, of a rendering at full size."""
         drawn = render(self.full, Camera(query.intrinsics, hypothesis.world_to_camera))
-        shown = shrunk(drawn.image, None if query.silhouette is None else drawn.alpha)
+        alpha = None if query.silhouette is None else drawn.alpha[None]
+        shown = shrunk(drawn.image[None], alpha)
         return replace(hypothesis, similarity=similarity(query.small, shown).item())
 
 

@@ -134,8 +134,8 @@ def test_a_query_that_is_taken_away_and_put_back_is_done_alone(widget, monkeypat
     seen = []
     from piad import locate, refusal
 
-    refine = locate.refine_pose
-    monkeypatch.setattr(locate, "refine_pose", lambda *a: seen.append(1) or refine(*a))
+    refine = locate.refine_poses
+    monkeypatch.setattr(locate, "refine_poses", lambda *a: seen.extend(a[0]) or refine(*a))
     monkeypatch.setattr(refusal, "closeness", None)  # the gallery's own agreement was kept
     pose_estimation.main(ARGUMENTS)
     assert len(seen) == 1
