@@ -30,8 +30,8 @@ NEAR = (WarpSearch(1 / 4, 10, 0.03, 5.0),)
 WIDE = (*(WarpSearch(1 / 8, 8, 0.06, 9.0),) * 2, WarpSearch(1 / 4, 8, 0.02, 4.0))
 COARSE = (Round(1 / 4, 5, "global", 100.0, 0.2), Round(1 / 4, 3, "global", 6.0, 0.3))
 COARSER = Round(1 / 8, 5, "global", 100.0, 0.2)  # before them in a wide lap
-MIDDLE = Round(1 / 2, 3, "tile", 0.8, 0.3, relax=3.0)
-LONGER = Round(1 / 2, 3, "tile", 0.8, 0.3, relax=3.0)
+MIDDLE = Round(1 / 2, 5, "tile", 0.8, 0.3, relax=3.0, stop_px=1.0)
+LONGER = Round(1 / 2, 3, "tile", 0.8, 0.3, relax=3.0, stop_px=1.0)
 FAR_DEG = 3.0  # a hypothesis that turned by more may not have arrived: it goes round again
 MORE_LAPS = 4  # ... so many times at most
 FINE = Round(1.0, 8, "tile", 0.35, 0.3, relax=2.0)
@@ -52,13 +52,19 @@ def approach(aligner: Aligner, near: Sequence[Run], wide: Sequence[Run]) -> list
     for search in WIDE:
         aligner.search(wide, search)
     aligner.round(wide, COARSER)
-    aligner.rounds(runs, (*COARSE, MIDDLE))
+    aligner.rounds(wide, COARSE)
+    aligner.round(runs, MIDDLE)
     return [pose_error(run.pose, pose)[0] for run, pose in zip(runs, before, strict=True)]
 
 
-def last_rounds(cfg: RefineConfig) -> tuple[Round, ...]:
-    """What the winner goes through; at full resolution `polish_steps` systems at most."""
-    return (LONGER, replace(FINE, calls=cfg.polish_steps)) if cfg.polish_steps else (LONGER,)
+def finish(aligner: Aligner, runs: Sequence[Run], cfg: RefineConfig) -> None:
+    """The last rounds of winners: at half resolution only those that aren't there yet.
+
+    At full resolution `polish_steps` systems are made at most.
+    """
+    aligner.round([run for run in runs if run.reason != "converged"], LONGER)
+    if cfg.polish_steps:
+        aligner.round(runs, replace(FINE, calls=cfg.polish_steps))
 
 
 def polish_pose(
@@ -67,7 +73,7 @@ def polish_pose(
     """The last rounds alone, from any pose [4, 4]."""
     aligner = Aligner([target], models, cfg.reflectance_weight)
     run = aligner.begin(world_to_camera)
-    aligner.rounds([run], last_rounds(cfg))
+    finish(aligner, [run], cfg)
     return run
 
 
@@ -202,7 +208,7 @@ def race(
     race.look([racer for field in race.fields if len(field) > 1 for racer in field])
     outcomes = [race.outcome(field) for field in race.fields]
     before = [outcome.run.calls for outcome in outcomes]
-    aligner.rounds([outcome.run for outcome in outcomes], last_rounds(cfg))
+    finish(aligner, [outcome.run for outcome in outcomes], cfg)
     for outcome, calls in zip(outcomes, before, strict=True):
         outcome.calls += outcome.run.calls - calls
     return aligner, outcomes

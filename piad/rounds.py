@@ -41,6 +41,7 @@ class Round:
     silhouette: global: residual of alpha that counts like a colour's standard deviation; tile:
     weight of its windows beside those of colour and reflectance together.
     relax: factor of the first step; later ones measure theirs.
+    stop_px: a step that moves the image by less, px at full resolution, is the last, taken unseen.
     """
 
     scale: float
@@ -49,6 +50,7 @@ class Round:
     robust: float
     silhouette: float
     relax: float = 1.0
+    stop_px: float = 0.1
 
 
 @dataclass

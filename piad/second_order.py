@@ -26,7 +26,7 @@ DAMPING_START = {"global": 1e-2, "tile": 1e-3}
 DAMPING_RANGE = (1e-5, 1e4)
 RELAX_RANGE = (1.0, 8.0)  # factors of a Gauss-Newton step
 RELAX_CHANGE = (0.25, 4.0)  # of that factor from one step to the next
-STEP_PX = 0.02  # a step that moves the image by less has converged
+STEP_PX = 0.5  # where so short a step doesn't lower the cost, the models can't say more
 COST_CHANGE = 1e-4  # ... as has one that lowers the cost by less than this share
 
 
@@ -121,11 +121,11 @@ class _Walk:
         active, level = torch.arange(len(self.runs)), self.level
         for made in range(1, self.this.calls + 1):
             moved, step, length = self._moved(active)
-            short = length * self.focal < STEP_PX
+            short = length * self.focal < self.this.stop_px
             self.converged[active] = short
+            trusted = short if made < self.this.calls else length <= TRUSTED_STEP
+            self._accept(active[trusted], moved.take(trusted))
             if made == self.this.calls:
-                trusted = length <= TRUSTED_STEP
-                self._accept(active[trusted], moved.take(trusted))
                 break
             active, moved, step = active[~short], moved.take(~short), step[~short]
             level = level.take(~short)
@@ -133,7 +133,7 @@ class _Walk:
                 break
             trial = make_system(self.models, moved, level)
             self.calls[active] += 1
-            going = self._judged(active, moved, trial, step)
+            going = self._judged(active, moved, trial, step, length[~short])
             active, level = active[going], level.take(going)
             if len(active) == 0:
                 break
@@ -159,7 +159,7 @@ class _Walk:
             state.gain, state.offset = state.gain + step[:, 6:12], state.offset + step[:, 12:]
         return state, step, length.clamp_max(STEP_LIMIT)
 
-    def _judged(self, active: Tensor, moved: State, trial: System, step: Tensor) -> Tensor:
+    def _judged(self, active: Tensor, moved: State, trial: System, step: Tensor, length) -> Tensor:
         """Keeps the trials that lower the cost, sets the next steps; a mask [A] of who goes on."""
         best = self.best.take(active)
         damping, relax = self.damping[active], self.relax[active]
@@ -177,7 +177,9 @@ class _Walk:
         self.damping[active], self.relax[active] = damping, relax
         self._accept(active[better], moved.take(better))
         self.best.put(active[better], trial.take(better))
-        ended = (better & (change < COST_CHANGE)) | (damped & (damping > DAMPING_RANGE[1]))
+        little = better & (change < COST_CHANGE)
+        tiny = damped & (length * self.focal < STEP_PX)
+        ended = little | tiny | (damped & (damping > DAMPING_RANGE[1]))
         self.converged[active[ended]] = True
         return ~ended
 
