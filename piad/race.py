@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from gaussian_renderer.se3 import pose_error
-from piad.agreement import likeness_of
+from piad.explore import explore
 from piad.models import ModelPair
 from piad.refine_config import RefineConfig
 from piad.rounds import Round
 from piad.second_order import Aligner, Run
 from piad.target import Target
 from piad.warp_search import WarpSearch
-from retrieval.compare import shrunk
 from retrieval.initial_pose import DISTINCT_DEG
 
 RACERS = 4  # hypotheses that are looked at, of those given in order of their similarity
@@ -49,12 +47,12 @@ def approach(aligner: Aligner, near: Sequence[Run], wide: Sequence[Run]) -> list
     before = [run.pose for run in runs]
     for search in NEAR:
         aligner.search(near, search)
-    for search in WIDE:
-        aligner.search(wide, search)
-    aligner.round(wide, COARSER)
-    aligner.rounds(wide, COARSE)
-    aligner.round(runs, MIDDLE)
-    return [pose_error(run.pose, pose)[0] for run, pose in zip(runs, before, strict=True)]
+    explore(aligner, wide, MIDDLE)
+    aligner.round(near, MIDDLE)
+    return [
+        pose_error(run.pose, pose)[0] if run.reason == "converged" else 180.0
+        for run, pose in zip(runs, before, strict=True)
+    ]
 
 
 def finish(aligner: Aligner, runs: Sequence[Run], cfg: RefineConfig) -> None:
@@ -84,7 +82,7 @@ class _Racer:
     start: Tensor
     run: Run
     likeness: float | None = None  # only looked at where it decides
-    turned_deg: float = 180.0  # in the last lap
+    turned_deg: float = 180.0  # in the last lap, all of it where its steps hadn't ended
     laps: int = 0
 
     def finish(self, run: Run, seen: float | None, turned_deg: float) -> None:
@@ -113,24 +111,15 @@ class _Race:
 
     def __init__(self, aligner: Aligner, hypotheses: Sequence[Sequence[Tensor]]) -> None:
         self.aligner = aligner
-        self.small = shrunk(aligner.target.image, aligner.target.silhouette)
         self.fields = [
             [_Racer(pose, aligner.begin(pose, query)) for pose in poses[:RACERS]]
             for query, poses in enumerate(hypotheses)
         ]
 
-    def _likenesses(self, runs: Sequence[Run]) -> list[float]:
-        if not runs:
-            return []
-        queries = torch.tensor([run.query for run in runs], device=self.small.device)
-        poses = torch.stack([run.pose for run in runs])
-        target = self.aligner.target
-        return likeness_of(self.small[queries], target, poses, self.aligner.models)
-
     def look(self, racers: Sequence[_Racer]) -> None:
         """Sets the likeness of those where it isn't known."""
         unknown = [racer for racer in racers if racer.likeness is None]
-        seen = self._likenesses([racer.run for racer in unknown])
+        seen = self.aligner.likenesses([racer.run for racer in unknown])
         for racer, likeness in zip(unknown, seen, strict=True):
             racer.likeness = likeness
 
@@ -148,7 +137,7 @@ class _Race:
         ]
         turned = approach(self.aligner, runs[: len(runs) - wide], runs[len(runs) - wide :])
         later = [run for run, racer in zip(runs, racers, strict=True) if racer.laps]
-        seen = dict(zip(map(id, later), self._likenesses(later), strict=True))
+        seen = dict(zip(map(id, later), self.aligner.likenesses(later), strict=True))
         for racer, run, degrees in zip(racers, runs, turned, strict=True):
             racer.laps += 1
             racer.finish(run, seen.get(id(run)), degrees)

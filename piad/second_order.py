@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.se3 import pivoted_basis, se3_exp
+from piad.agreement import likeness_of
 from piad.models import ModelPair
 from piad.rounds import Round, State, System, at_scale, make_level, make_system
 from piad.target import Target
 from piad.warp_search import WarpSearch, warp_search
+from retrieval.compare import shrunk
 
+AT_ONCE = 64  # full-size renderings in memory
 STEP_LIMIT = 0.1  # rad about the object, or share of its distance: the reach of a linear step
 TRUSTED_STEP = 0.01  # in the same units: a last step so short is taken unseen
 DAMPING_START = {"global": 1e-2, "tile": 1e-3}
@@ -59,6 +62,7 @@ class Aligner:
         self.target, self.models = Target.stacked(targets), models
         self.reflectance_weight = reflectance_weight
         self._scaled = {1.0: self.target}
+        self._small: Tensor | None = None  # what likenesses are taken of
 
     def query(self, scale: float) -> Target:
         """The queries at a share of the full resolution, stacked."""
@@ -71,20 +75,39 @@ class Aligner:
         start = pose.detach().double().cpu()
         return Run(start.clone(), query, [start])
 
-    def search(self, runs: Sequence[Run], search: WarpSearch) -> None:
-        """One search by rendering from every hypothesis, which is carried on."""
-        if not runs:
-            return
-        found = warp_search(
-            self.target.intrinsics,
-            self.query(search.scale).take([run.query for run in runs]),
-            torch.stack([run.pose for run in runs]),
-            self.models,
-            search,
-            self.reflectance_weight,
-        )
-        for run, pose in zip(runs, found, strict=True):
-            run.move(pose)
+    def search(self, runs: Sequence[Run], search: WarpSearch) -> list[float]:
+        """One search by rendering from every hypothesis, which is carried on.
+
+        Returns:
+            how well the patches match after it.
+        """
+        scores = []
+        for first in range(0, len(runs), AT_ONCE):
+            some = runs[first : first + AT_ONCE]
+            poses, found = warp_search(
+                self.target.intrinsics,
+                self.query(search.scale).take([run.query for run in some]),
+                torch.stack([run.pose for run in some]),
+                self.models,
+                search,
+                self.reflectance_weight,
+            )
+            for run, pose in zip(some, poses, strict=True):
+                run.move(pose)
+            scores += found.tolist()
+        return scores
+
+    def likenesses(self, runs: Sequence[Run]) -> list[float]:
+        """How much every hypothesis looks like its query (`retrieval.compare.likeness`)."""
+        if self._small is None:
+            self._small = shrunk(self.target.image, self.target.silhouette)
+        found = []
+        for first in range(0, len(runs), AT_ONCE):
+            some = runs[first : first + AT_ONCE]
+            queries = torch.tensor([run.query for run in some], device=self._small.device)
+            poses = torch.stack([run.pose for run in some])
+            found += likeness_of(self._small[queries], self.target, poses, self.models)
+        return found
 
     def round(self, runs: Sequence[Run], this: Round) -> None:
         """Steps of one round of every hypothesis, which is carried on."""

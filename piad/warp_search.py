@@ -156,8 +156,10 @@ def _draws(device: torch.device) -> Tensor:
 def best_warp(
     tables: Tensor, anchors: Tensor, kept: Tensor, intrinsics: Intrinsics, basis: Tensor,
     spread: Tensor,
-) -> Tensor:  # fmt: skip
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Twists [N, 6] of the cameras whose warps of the anchors are most alike, by cross-entropy.
+
+    With them the best mean correlation of the patches, [N].
 
     Args:
         tables, anchors, kept: of `correlation_tables`.
@@ -180,17 +182,19 @@ def best_warp(
         grid = (torch.stack([right, down], -1) / reach).transpose(1, 2)  # [N, T, K, 2]
         found = F.grid_sample(flat, grid.flatten(0, 1)[:, None], align_corners=True)  # else 0
         score = (share[:, None] @ found.view(count, -1, CANDIDATES))[:, 0]  # [N, K]
-        chosen = score.topk(ELITE).indices[..., None].expand(-1, -1, 6)
-        elite = drawn.gather(1, chosen)
+        values, chosen = score.topk(ELITE)
+        elite = drawn.gather(1, chosen[..., None].expand(-1, -1, 6))
         middle, deviation = elite.mean(1), elite.std(1).clamp_min(LEAST_SPREAD)
-    return (basis @ middle[..., None])[..., 0]
+    return (basis @ middle[..., None])[..., 0], values[:, 0]
 
 
 def warp_search(
     full: Intrinsics, query: Target, poses: Tensor, models: ModelPair, search: WarpSearch,
     reflectance_weight: float,
-) -> Tensor:  # fmt: skip
-    """The poses [N, 4, 4] that one search from `poses` finds, float64, on the CPU.
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The poses [N, 4, 4] that one search from `poses` finds, and how well patches match, [N].
+
+    Float64, on the CPU.
 
     Args:
         full: pinhole at full resolution; query: the queries at the search's, stacked [N, ...].
@@ -209,7 +213,8 @@ def warp_search(
     pivot = poses[:, :3, :3] @ models.host_centre + poses[:, :3, 3]
     basis = pivoted_basis(pivot, pivot.norm(dim=1))
     spread = constant((search.shift,) * 3 + (math.radians(search.turn_deg),) * 3, image)
-    twist = best_warp(tables, anchors, kept, query.intrinsics, basis.to(tables), spread)
-    found, any_kept = torch.cat([twist, kept[:, :1]], 1).double().cpu().split([6, 1], 1)
+    twist, score = best_warp(tables, anchors, kept, query.intrinsics, basis.to(tables), spread)
+    found = torch.cat([twist, score[:, None], kept[:, :1]], 1).double().cpu()
     # from where nothing is in view, or less than a patch, there is nowhere to go
-    return torch.where(any_kept[..., None] > 0, se3_exp(found) @ poses, poses)
+    moved = torch.where(found[:, 7, None, None] > 0, se3_exp(found[:, :6]) @ poses, poses)
+    return moved, found[:, 6]

@@ -160,7 +160,7 @@ def test_a_search_by_one_rendering_undoes_what_steps_cannot(models, target, true
 
     def searched():
         query = Target.stacked([target])
-        return warp_search(target.intrinsics, query, start[None], models, search, 0.6)[0]
+        return warp_search(target.intrinsics, query, start[None], models, search, 0.6)[0][0]
 
     found = searched()
     before, after = (pose_error(pose, true_pose) for pose in (start, found))
@@ -175,7 +175,7 @@ def test_a_search_leaves_a_pose_from_which_nothing_is_seen(models, target, true_
     away[2, 3] = -4.0
     query = Target.stacked([target])
     search = WarpSearch(1.0, 8, 0.05, 3.0)
-    found = warp_search(target.intrinsics, query, away[None], models, search, 0.6)
+    found, _ = warp_search(target.intrinsics, query, away[None], models, search, 0.6)
     assert torch.equal(found[0], away)
 
 
