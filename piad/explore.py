@@ -70,14 +70,16 @@ def matched_outlines(query: Target, poses: Tensor, models: ModelPair) -> Tensor:
     return moved
 
 
-def explore(aligner: Aligner, runs: Sequence[Run], steps: Round) -> None:
+def explore(aligner: Aligner, runs: Sequence[Run], steps: Round) -> list[list[Run]]:
     """Carries each hypothesis on to the most alike of what is found around it.
 
     Args:
         steps: the round that the most promising tilts take.
+    Returns:
+        of each hypothesis what else was found, the most alike first.
     """
     if not runs:
-        return
+        return []
     if aligner.target.silhouette is not None:
         query = aligner.query(MOMENT_SCALE).take([run.query for run in runs])
         poses = torch.stack([run.pose for run in runs])
@@ -86,20 +88,26 @@ def explore(aligner: Aligner, runs: Sequence[Run], steps: Round) -> None:
     aligner.search(runs, FIRST)
     centre = aligner.models.host_centre
     trials = [[aligner.begin(p, run.query) for p in tilts(run.pose, centre)] for run in runs]
-    trials = _most(trials, lambda every: aligner.search(every, AFTER), LOOKED_AT)
-    trials = _most(trials, aligner.likenesses, KEPT)
+    scores = iter(aligner.search([trial for own in trials for trial in own], AFTER))
+    trials = [_most(own, [next(scores) for _ in own])[:LOOKED_AT] for own in trials]
+    trials = [own[:KEPT] for own in _most_alike(aligner, trials)]
     aligner.round([trial for own in trials for trial in own], steps)
-    for run, (best,), own in zip(runs, _most(trials, aligner.likenesses, 1), trials, strict=True):
+    found = _most_alike(aligner, trials)
+    for run, own in zip(runs, found, strict=True):
         run.calls += sum(trial.calls for trial in own)
-        run.reason, run.pose = best.reason, best.pose
+        best = own[0]
+        run.reason, run.pose, run.likeness = best.reason, best.pose, best.likeness
         run.trace += best.trace
+    return [own[1:] for own in found]
 
 
-def _most(trials: list[list[Run]], scored, count: int) -> list[list[Run]]:
-    """Of each list the `count` that `scored`, called with all at once, gives the highest values."""
-    values = iter(scored([trial for own in trials for trial in own]))
-    kept = []
-    for own in trials:
-        ranked = sorted(((next(values), -i) for i in range(len(own))), reverse=True)
-        kept.append([own[-i] for _, i in ranked[:count]])
-    return kept
+def _most(trials: list[Run], values: list[float]) -> list[Run]:
+    """The trials, that of the highest value first."""
+    order = sorted(range(len(trials)), key=lambda i: -values[i])
+    return [trials[i] for i in order]
+
+
+def _most_alike(aligner: Aligner, trials: list[list[Run]]) -> list[list[Run]]:
+    """Each list, the most alike first."""
+    aligner.look([trial for own in trials for trial in own])
+    return [_most(own, [trial.likeness for trial in own]) for own in trials]

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from piad.adam import refine_adam
-from piad.agreement import closeness_of
 from piad.models import ModelPair
 from piad.race import race
 from piad.refine_config import ORIGINAL, RefineConfig, RefinedPose
@@ -73,26 +72,22 @@ def _refine_together(targets, hypotheses, models, cfg: RefineConfig) -> list[Ref
     colours follows a wrong side that happens to be lit like the query.
     """
     began = time.perf_counter()
-    aligner, outcomes = race(targets, hypotheses, models, cfg)
-    poses = torch.stack([outcome.run.pose for outcome in outcomes])
-    figures = closeness_of(aligner.target, poses, models, cfg)
+    outcomes = race(targets, hypotheses, models, cfg)
     hessians = torch.stack([outcome.run.hessian for outcome in outcomes])
     covariances = torch.linalg.pinv(hessians, hermitian=True)[:, :6, :6]
     seconds = (time.perf_counter() - began) / len(outcomes)
     return [
         RefinedPose(
             outcome.run.pose,
-            loss,
+            outcome.loss,
             outcome.calls,
             outcome.run.reason,
             seconds,
             outcome.run.trace,
             covariance,
-            agreement,
+            outcome.agreement,
             outcome.likeness,
             outcome.rival_likeness,
         )
-        for outcome, (loss, agreement), covariance in zip(
-            outcomes, figures, covariances, strict=True
-        )
+        for outcome, covariance in zip(outcomes, covariances, strict=True)
     ]

@@ -67,7 +67,7 @@ class RefineConfig:
         metadata={"help": "queries refined at once; 0: 32 on a GPU, one by one on the CPU"},
     )
     polish_steps: int = field(
-        default=8,
+        default=12,
         metadata={"help": "second_order: most steps at full resolution, on windowed correlation"},
     )
     silhouette_weight: float = field(

@@ -43,6 +43,7 @@ class Run:
     gain: Tensor = field(default_factory=lambda: torch.ones(6, dtype=torch.float64), repr=False)
     offset: Tensor = field(default_factory=lambda: torch.zeros(6, dtype=torch.float64), repr=False)
     calls: int = 0
+    likeness: float | None = None  # of the pose; only looked at where it decides
     reason: str = "steps"
     cost: float = math.inf  # of the last round, at the last pose that was rendered
     hessian: Tensor | None = field(default=None, repr=False)  # [6 or 18, ...], there
@@ -50,6 +51,7 @@ class Run:
     def move(self, pose: Tensor) -> None:
         """Goes on from another pose, [4, 4]."""
         self.pose = pose
+        self.likeness = None
         self.trace.append(pose)
 
 
@@ -97,17 +99,18 @@ class Aligner:
             scores += found.tolist()
         return scores
 
-    def likenesses(self, runs: Sequence[Run]) -> list[float]:
-        """How much every hypothesis looks like its query (`retrieval.compare.likeness`)."""
+    def look(self, runs: Sequence[Run]) -> None:
+        """Sets the likeness with the query (`retrieval.compare.likeness`) where it isn't known."""
         if self._small is None:
             self._small = shrunk(self.target.image, self.target.silhouette)
-        found = []
-        for first in range(0, len(runs), AT_ONCE):
-            some = runs[first : first + AT_ONCE]
+        unknown = [run for run in runs if run.likeness is None]
+        for first in range(0, len(unknown), AT_ONCE):
+            some = unknown[first : first + AT_ONCE]
             queries = torch.tensor([run.query for run in some], device=self._small.device)
             poses = torch.stack([run.pose for run in some])
-            found += likeness_of(self._small[queries], self.target, poses, self.models)
-        return found
+            found = likeness_of(self._small[queries], self.target, poses, self.models)
+            for run, likeness in zip(some, found, strict=True):
+                run.likeness = likeness
 
     def round(self, runs: Sequence[Run], this: Round) -> None:
         """Steps of one round of every hypothesis, which is carried on."""
@@ -216,6 +219,7 @@ class _Walk:
         costs, calls, converged = (x.tolist() for x in (self.best.cost, self.calls, self.converged))
         for i, run in enumerate(self.runs):
             run.pose, run.gain, run.offset = state.pose[i], state.gain[i], state.offset[i]
+            run.likeness = None
             run.cost, run.hessian = costs[i], self.best.hessian[i]
             run.calls += calls[i]
             run.reason = "converged" if converged[i] else "steps"
