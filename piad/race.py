@@ -171,12 +171,15 @@ class _Race:
 
 
 def _finalists(racers: list[_Racer]) -> list[Run]:
-    """The most alike pose of a field, and such others as only full resolution tells from it."""
-    if len(racers) == 1 and not racers[0].others:
-        return [racers[0].run]
+    """The most alike pose of a field, and such others as only full resolution tells from it.
+
+    Those are looked for only where exploring was needed; else likeness has been enough.
+    """
     found = [run for racer in racers for run in (racer.run, *racer.others)]
     found.sort(key=lambda run: -run.likeness)
     kept = found[:1]
+    if not any(racer.others for racer in racers):
+        return kept
     for run in found[1:]:
         near = run.likeness > found[0].likeness - FINAL_MARGIN
         apart = all(pose_error(run.pose, other.pose)[0] > FINAL_DEG for other in kept)

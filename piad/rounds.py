@@ -238,7 +238,8 @@ def _call(model, floats: tuple[Tensor, Tensor, Tensor], level: Level, channels: 
     outline, light = {}, {}
     if level.silhouette is not None:
         outline["silhouette_target"] = level.silhouette
-        outline["silhouette_weight"] = level.silhouette_weight / parts
+        weight = level.silhouette_weight
+        outline["silhouette_weight"] = weight if parts == 1 else weight / parts
     if level.light == "tile":
         light["light"] = "tile"
         light["contrast_floor"] = CONTRAST_FLOOR
