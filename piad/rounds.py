@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,18 +56,17 @@ class Round:
 
 @dataclass
 class State:
-    """Of N hypotheses, float64, on the CPU: pose: world_to_camera [N, 4, 4]; gain, offset: [N, 6],
-    of global light."""
+    """Of N hypotheses: pose: world_to_camera [N, 4, 4]; gain, offset: [N, 6], of global light."""
 
-    pose: Tensor
-    gain: Tensor
-    offset: Tensor
+    pose: np.ndarray
+    gain: np.ndarray
+    offset: np.ndarray
 
-    def take(self, index: Tensor) -> State:
+    def take(self, index: np.ndarray) -> State:
         """Those at `index` (numbers or a mask)."""
         return State(self.pose[index], self.gain[index], self.offset[index])
 
-    def put(self, index: Tensor, other: State) -> None:
+    def put(self, index: np.ndarray, other: State) -> None:
         """Replaces those at `index`."""
         self.pose[index], self.gain[index] = other.pose, other.gain
         self.offset[index] = other.offset
@@ -74,21 +74,21 @@ class State:
 
 @dataclass
 class System:
-    """What a call at N states gives, float64, on the CPU.
+    """What a call at N states gives.
 
     cost: [N]; hessian: [N, P, P]; gradient: [N, P]; P = 18 with global light (twist, gains,
     offsets), else 6.
     """
 
-    cost: Tensor
-    hessian: Tensor
-    gradient: Tensor
+    cost: np.ndarray
+    hessian: np.ndarray
+    gradient: np.ndarray
 
-    def take(self, index: Tensor) -> System:
+    def take(self, index: np.ndarray) -> System:
         """Those at `index` (numbers or a mask)."""
         return System(self.cost[index], self.hessian[index], self.gradient[index])
 
-    def put(self, index: Tensor, other: System) -> None:
+    def put(self, index: np.ndarray, other: System) -> None:
         """Replaces those at `index`."""
         self.cost[index], self.hessian[index] = other.cost, other.hessian
         self.gradient[index] = other.gradient
@@ -104,8 +104,8 @@ class Level:
     image: Tensor  # [N, 6, h, w], the queries
     weight: Tensor  # [N, 6, h, w]
     backdrop: Tensor  # [N, 6]
-    sigma: Tensor  # [N, 6], image units, float64, on the CPU
-    prior: Tensor  # [N, 6], weight of the light's prior, there
+    sigma: np.ndarray  # [N, 6], image units
+    prior: np.ndarray  # [N, 6], weight of the light's prior
     robust_scale: float
     silhouette: Tensor | None  # [N, 1, h, w]
     silhouette_weight: Tensor | None
@@ -113,12 +113,11 @@ class Level:
     light: str
     direction_term: bool
 
-    def take(self, kept: Tensor) -> Level:
-        """Those where the mask [N], on the CPU, is true."""
-        if bool(kept.all()):
+    def take(self, kept: np.ndarray) -> Level:
+        """Those where the mask [N] is true."""
+        if kept.all():
             return self
-        here = torch.nonzero(kept)[:, 0]
-        there = here.to(self.image.device)
+        there = torch.from_numpy(np.flatnonzero(kept)).to(self.image.device)
         images = (self.image, self.weight, self.backdrop, self.silhouette, self.silhouette_weight)
         image, weight, backdrop, silhouette, silhouette_weight = (
             None if x is None else x.index_select(0, there) for x in images
@@ -128,11 +127,16 @@ class Level:
             image=image,
             weight=weight,
             backdrop=backdrop,
-            sigma=self.sigma[here],
-            prior=self.prior[here],
+            sigma=self.sigma[kept],
+            prior=self.prior[kept],
             silhouette=silhouette,
             silhouette_weight=silhouette_weight,
         )
+
+
+def on_device(numbers: np.ndarray, like: Tensor) -> Tensor:
+    """Numbers of the host as a tensor of the device and type of `like`."""
+    return torch.from_numpy(numbers.astype(np.float32)).to(like)
 
 
 def at_scale(full: Target, scale: float) -> Target:
@@ -166,7 +170,7 @@ def make_level(
         return _tile_level(target, state, models, share, this)
     image = target.image
     with torch.no_grad():
-        rendering = models.render(state.pose.to(image), target.intrinsics)
+        rendering = models.render(on_device(state.pose, image), target.intrinsics)
     gain, offset = fit_light(rendering, image)
     backdrop = seen_backdrop(target, gain, offset, models.background)
     modelled = relit(rendering, gain, offset, backdrop)
@@ -176,7 +180,7 @@ def make_level(
     if target.backdrop is None:
         reach = 2 * round(AROUND_OBJECT * max(image.shape[-2:])) // 2 * 2 + 1
         weight = weight * F.max_pool2d(alpha, reach, 1, reach // 2)
-    packed = torch.stack([gain, offset, sigma, weight.sum((2, 3))]).double().cpu()
+    packed = torch.stack([gain, offset, sigma, weight.sum((2, 3))]).cpu().double().numpy()
     state.gain, state.offset, on_host, total = packed
     return Level(
         image=image / sigma[..., None, None],
@@ -204,14 +208,14 @@ def _tile_level(target: Target, state: State, models: ModelPair, share: Tensor, 
     weight = share.expand_as(target.image)
     if target.backdrop is None:  # what is behind the object is not the models'
         with torch.no_grad():
-            seen = models.render(state.pose.to(target.image), target.intrinsics)
+            seen = models.render(on_device(state.pose, target.image), target.intrinsics)
         weight = weight * F.max_pool2d(seen.alpha[:, :1], 2 * AROUND_PX + 1, 1, AROUND_PX)
     return Level(
         image=target.image,
         weight=weight.contiguous(),
         backdrop=models.background.expand(len(target.image), -1).contiguous(),
-        sigma=torch.ones_like(state.gain),
-        prior=torch.zeros_like(state.gain),
+        sigma=np.ones_like(state.gain),
+        prior=np.zeros_like(state.gain),
         robust_scale=this.robust,
         **_outline(target, this, this.silhouette),
         intrinsics=target.intrinsics,
@@ -272,10 +276,11 @@ def make_system(models: ModelPair, state: State, level: Level) -> System:
         parts = [(slice(0, 3), models.colour), (slice(3, 6), models.reflectance)]
     count = len(state.pose)
     light = [state.gain / level.sigma, state.offset / level.sigma]
-    packed = torch.cat([state.pose.flatten(1), *light], 1).to(level.image)
+    packed = on_device(np.concatenate([state.pose.reshape(count, 16), *light], 1), level.image)
     floats = (packed[:, :16].reshape(count, 4, 4), packed[:, 16:22], packed[:, 22:])
     found = [_call(model, floats, level, channels, len(parts)) for channels, model in parts]
-    found = torch.cat(found, 1).cpu().split([part.shape[1] for part in found], 1)
+    ends = np.cumsum([part.shape[1] for part in found])[:-1]
+    found = np.split((found[0] if len(parts) == 1 else torch.cat(found, 1)).cpu().numpy(), ends, 1)
     size = 6 if level.light == "tile" else 18
     if size == 6 and len(parts) == 1:
         system = System(*_unpacked(found[0], 6))
@@ -287,40 +292,38 @@ def make_system(models: ModelPair, state: State, level: Level) -> System:
     return system
 
 
-def _unpacked(packed: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def _unpacked(packed: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cost [N], matrix [N, size, size] and gradient [N, size] of what `_call` packed."""
-    return packed[:, 0], packed[:, 1 + size :].unflatten(1, (size, size)), packed[:, 1 : 1 + size]
+    return packed[:, 0], packed[:, 1 + size :].reshape(-1, size, size), packed[:, 1 : 1 + size]
 
 
-def _joined(found: Sequence[Tensor], channels: list[slice], size: int) -> System:
+def _joined(found: Sequence[np.ndarray], channels: list[slice], size: int) -> System:
     """One system of the models', whose unknowns are the pose and their own channels' light."""
     count = len(found[0])
-    cost = torch.zeros(count, dtype=torch.float64)
-    hessian = torch.zeros(count, size, size, dtype=torch.float64)
-    gradient = torch.zeros(count, size, dtype=torch.float64)
+    system = System(np.zeros(count), np.zeros((count, size, size)), np.zeros((count, size)))
     for packed, own in zip(found, channels, strict=True):
-        index = torch.arange(6)
+        index = np.arange(6)
         if size > 6:
-            light = torch.arange(own.start, own.stop)
-            index = torch.cat([index, 6 + light, 12 + light])
-        part_cost, part_hessian, part_gradient = _unpacked(packed, len(index))
-        cost += part_cost
-        hessian[:, index[:, None], index] += part_hessian
-        gradient[:, index] += part_gradient
-    return System(cost, hessian, gradient)
+            light = np.arange(own.start, own.stop)
+            index = np.concatenate([index, 6 + light, 12 + light])
+        cost, hessian, gradient = _unpacked(packed, len(index))
+        system.cost += cost
+        system.hessian[:, index[:, None], index] += hessian
+        system.gradient[:, index] += gradient
+    return system
 
 
 def _to_image_units(system: System, level: Level) -> None:
     """From gains and offsets in units of sigma to those of the image."""
-    unit = torch.cat([torch.ones_like(level.sigma), *(1 / level.sigma,) * 2], 1)
+    unit = np.concatenate([np.ones_like(level.sigma), *(1 / level.sigma,) * 2], 1)
     system.hessian = unit[:, :, None] * system.hessian * unit[:, None]
     system.gradient = unit * system.gradient
 
 
 def _add_prior(system: System, state: State, level: Level) -> None:
     """Pulls gains towards 1 and offsets towards 0."""
-    prior = torch.cat([level.prior, level.prior], 1)
-    away = torch.cat([state.gain - 1, state.offset], 1)
-    system.hessian[:, 6:, 6:] += torch.diag_embed(prior)
+    prior = np.concatenate([level.prior, level.prior], 1)
+    away = np.concatenate([state.gain - 1, state.offset], 1)
+    system.hessian[:, range(6, 18), range(6, 18)] += prior
     system.gradient[:, 6:] += prior * away
     system.cost = system.cost + (0.5 * prior * away**2).sum(1)

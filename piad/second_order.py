@@ -11,17 +11,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gaussian_renderer.se3 import pivoted_basis, se3_exp
 from piad.agreement import likeness_of
+from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.rounds import Round, State, System, at_scale, make_level, make_system
 from piad.target import Target
 from piad.warp_search import WarpSearch, warp_search
 from retrieval.compare import shrunk
 
+STATE_KEYS = ("pose", "gain", "offset")
 AT_ONCE = 64  # full-size renderings in memory
 STEP_LIMIT = 0.1  # rad about the object, or share of its distance: the reach of a linear step
 TRUSTED_STEP = 0.01  # in the same units: a last step so short is taken unseen
@@ -130,21 +132,22 @@ class _Walk:
         self.models, self.runs, self.this = aligner.models, runs, this
         self.focal = aligner.target.intrinsics.fx
         self.state = State(
-            *(torch.stack([getattr(run, k) for run in runs]) for k in ("pose", "gain", "offset"))
+            *(np.stack([getattr(run, k).numpy() for run in runs]) for k in STATE_KEYS)
         )
         target = aligner.query(this.scale).take([run.query for run in runs])
         weight = aligner.reflectance_weight
         self.level = make_level(target, self.state, self.models, weight, this)
         self.best = make_system(self.models, self.state, self.level)
         count = len(runs)
-        self.damping = torch.full((count,), DAMPING_START[this.light], dtype=torch.float64)
-        self.relax = torch.full((count,), this.relax, dtype=torch.float64)
-        self.converged = torch.zeros(count, dtype=torch.bool)
-        self.calls = torch.ones(count, dtype=torch.int64)
+        self.centre = self.models.host_centre.numpy()
+        self.damping = np.full(count, DAMPING_START[this.light])
+        self.relax = np.full(count, this.relax)
+        self.converged = np.zeros(count, bool)
+        self.calls = np.ones(count, int)
 
     def go(self) -> None:
         """All steps; the runs are carried on."""
-        active, level = torch.arange(len(self.runs)), self.level
+        active, level = np.arange(len(self.runs)), self.level
         for made in range(1, self.this.calls + 1):
             moved, step, length = self._moved(active)
             short = length * self.focal < self.this.stop_px
@@ -165,41 +168,43 @@ class _Walk:
                 break
         self._write_back()
 
-    def _moved(self, active: Tensor) -> tuple[State, Tensor, Tensor]:
+    def _moved(self, active: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:
         """States after a step, the steps [A, P], and their lengths [A] (rad or distances)."""
         state, system = self.state.take(active), self.best.take(active)
         pose, size = state.pose, system.gradient.shape[1]
-        pivot = pose[:, :3, :3] @ self.models.host_centre + pose[:, :3, 3]
-        basis = torch.eye(size, dtype=torch.float64).repeat(len(active), 1, 1)
-        basis[:, :6, :6] = pivoted_basis(pivot, pivot.norm(dim=1))
-        hessian = basis.mT @ system.hessian @ basis
-        diagonal = hessian.diagonal(dim1=1, dim2=2).clamp_min(1e-9)
-        damped = hessian + torch.diag_embed(self.damping[active, None] * diagonal)
-        step = torch.linalg.solve_ex(damped, basis.mT @ system.gradient[:, :, None]).result
-        step = -self.relax[active, None] * step[:, :, 0]
-        length = step[:, :6].abs().amax(1)
-        step = step * (STEP_LIMIT / length).clamp_max(1)[:, None]
+        basis = pivoted_basis(pose[:, :3, :3] @ self.centre + pose[:, :3, 3], size)
+        transposed = basis.transpose(0, 2, 1)
+        damped = transposed @ system.hessian @ basis
+        index = range(size)
+        diagonal = np.maximum(damped[:, index, index], 1e-9)
+        damped[:, index, index] += self.damping[active, None] * diagonal
+        step = _solved(damped, transposed @ system.gradient[:, :, None])[:, :, 0]
+        step *= -self.relax[active, None]
+        length = np.abs(step[:, :6]).max(1)
+        step *= np.minimum(STEP_LIMIT / np.maximum(length, 1e-30), 1)[:, None]
         step = (basis @ step[:, :, None])[:, :, 0]
         state.pose = se3_exp(step[:, :6]) @ pose
         if size > 6:
             state.gain, state.offset = state.gain + step[:, 6:12], state.offset + step[:, 12:]
-        return state, step, length.clamp_max(STEP_LIMIT)
+        return state, step, np.minimum(length, STEP_LIMIT)
 
-    def _judged(self, active: Tensor, moved: State, trial: System, step: Tensor, length) -> Tensor:
+    def _judged(
+        self, active: np.ndarray, moved: State, trial: System, step: np.ndarray, length: np.ndarray
+    ) -> np.ndarray:
         """Keeps the trials that lower the cost, sets the next steps; a mask [A] of who goes on."""
         best = self.best.take(active)
         damping, relax = self.damping[active], self.relax[active]
         factor = _secant(best.gradient, trial.gradient, step)
-        better = torch.isfinite(trial.cost) & (trial.cost < best.cost)
-        change = (best.cost - trial.cost) / best.cost.clamp_min(1e-30)
+        better = np.isfinite(trial.cost) & (trial.cost < best.cost)
+        change = (best.cost - trial.cost) / np.maximum(best.cost, 1e-30)
         stretched = ~better & (relax > 1)  # a stretched step that fails is shortened first
         damped = ~better & ~stretched
-        eased = (damping / 10).clamp_min(DAMPING_RANGE[0])
-        damping = torch.where(better, eased, torch.where(damped, damping * 10, damping))
-        shortened = (relax * factor.clamp_max(0.5)).clamp_min(1)
+        eased = np.maximum(damping / 10, DAMPING_RANGE[0])
+        damping = np.where(better, eased, np.where(damped, damping * 10, damping))
+        shortened = np.maximum(relax * np.minimum(factor, 0.5), 1)
         if self.this.light == "tile":
-            relax = torch.where(better, (relax * factor).clamp(*RELAX_RANGE), relax)
-        relax = torch.where(stretched, shortened, relax)
+            relax = np.where(better, np.clip(relax * factor, *RELAX_RANGE), relax)
+        relax = np.where(stretched, shortened, relax)
         self.damping[active], self.relax[active] = damping, relax
         self._accept(active[better], moved.take(better))
         self.best.put(active[better], trial.take(better))
@@ -209,23 +214,35 @@ class _Walk:
         self.converged[active[ended]] = True
         return ~ended
 
-    def _accept(self, index: Tensor, moved: State) -> None:
+    def _accept(self, index: np.ndarray, moved: State) -> None:
         self.state.put(index, moved)
-        for i, pose in zip(index.tolist(), moved.pose, strict=True):
+        for i, pose in zip(index, torch.from_numpy(moved.pose), strict=True):
             self.runs[i].trace.append(pose)
 
     def _write_back(self) -> None:
-        state = self.state
-        costs, calls, converged = (x.tolist() for x in (self.best.cost, self.calls, self.converged))
+        poses, gains, offsets, hessians = (
+            torch.from_numpy(x)
+            for x in (self.state.pose, self.state.gain, self.state.offset, self.best.hessian)
+        )
         for i, run in enumerate(self.runs):
-            run.pose, run.gain, run.offset = state.pose[i], state.gain[i], state.offset[i]
+            run.pose, run.gain, run.offset = poses[i], gains[i], offsets[i]
             run.likeness = None
-            run.cost, run.hessian = costs[i], self.best.hessian[i]
-            run.calls += calls[i]
-            run.reason = "converged" if converged[i] else "steps"
+            run.cost, run.hessian = float(self.best.cost[i]), hessians[i]
+            run.calls += int(self.calls[i])
+            run.reason = "converged" if self.converged[i] else "steps"
 
 
-def _secant(before: Tensor, after: Tensor, step: Tensor) -> Tensor:
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solutions [N, P, 1] of linear systems; not a number where one has none."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:  # one without a solution must not end the others
+        return torch.linalg.solve_ex(
+            torch.from_numpy(matrix), torch.from_numpy(right)
+        ).result.numpy()
+
+
+def _secant(before: np.ndarray, after: np.ndarray, step: np.ndarray) -> np.ndarray:
     """How much longer steps should have been for the slope along them to vanish at their ends, [N].
 
     Where rendering and query hardly correlate yet, J^T J is larger than the cost's curvature and
@@ -236,7 +253,8 @@ def _secant(before: Tensor, after: Tensor, step: Tensor) -> Tensor:
     """
     slope, end = (before * step).sum(1), (after * step).sum(1)
     least, most = RELAX_CHANGE
-    return torch.where(end <= slope, most, (slope / (slope - end)).clamp(least, most))
+    falls = end > slope
+    return np.where(falls, np.clip(slope / np.where(falls, slope - end, 1), least, most), most)
 
 
 def align(

@@ -22,8 +22,7 @@ from gaussian_renderer.se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.target import Target
 
-PATCH_PX = 8
-STRIDE_PX = 8  # as many px as a patch: half of it costs half more and finds no more
+PATCH_PX = 8  # they don't overlap: twice as many cost half more and find no more
 CONTRAST_FLOOR = 0.02  # image units: patches that vary less count less
 LEAST_ALPHA = 0.25  # mean alpha of a patch on the object
 LUMA = (0.299, 0.587, 0.114)
@@ -71,8 +70,11 @@ def _seen(models: ModelPair, poses: Tensor, intrinsics: Intrinsics, size: tuple[
 
 
 def _patches(images: Tensor) -> Tensor:
-    """[N, C, h, w] -> [N, C, pixels of a patch, patches]."""
-    return F.unfold(images, PATCH_PX, stride=STRIDE_PX).unflatten(1, (images.shape[1], -1))
+    """[N, C, h, w] -> [N, C, pixels of a patch, patches], which don't overlap."""
+    rows, columns = (n // PATCH_PX for n in images.shape[-2:])
+    whole = images[..., : rows * PATCH_PX, : columns * PATCH_PX]
+    parts = whole.unflatten(3, (columns, PATCH_PX)).unflatten(2, (rows, PATCH_PX))
+    return parts.permute(0, 1, 3, 5, 2, 4).flatten(4).flatten(2, 3)
 
 
 def correlation_tables(
@@ -102,8 +104,8 @@ def correlation_tables(
     anchors = (places * cover[:, None]).sum(2) / cover.sum(1, keepdim=True).clamp_min(1e-6)
     anchors = anchors.gather(2, index[:, None].expand(-1, 3, -1))
     kernels = _normalised(_patches(shown), index)  # [N, C, T, pixels]
-    columns = (width - PATCH_PX) // STRIDE_PX + 1
-    corners = torch.stack([index // columns, index % columns]) * STRIDE_PX  # [2, N, T]
+    columns = width // PATCH_PX
+    corners = torch.stack([index // columns, index % columns]) * PATCH_PX  # [2, N, T]
     padded = F.pad(query, (reach,) * 4, mode="replicate")
     products = _correlated(_squares(padded, corners, PATCH_PX + 2 * reach), kernels)
     mean = F.avg_pool2d(padded, PATCH_PX, 1)
