@@ -18,7 +18,6 @@ from torch import Tensor
 
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.constants import constant
-from gaussian_renderer.se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.target import Target
 
@@ -31,6 +30,7 @@ CANDIDATES = 300  # poses looked up in a generation
 GENERATIONS = 6
 ELITE = 30  # the best of a generation, from which the next is drawn
 LEAST_SPREAD = 1e-4
+HAT = ((0, 0, 0, 0, 0, -1, 0, 1, 0), (0, 0, 1, 0, 0, 0, -1, 0, 0), (0, -1, 0, 1, 0, 0, 0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -155,39 +155,67 @@ def _draws(device: torch.device) -> Tensor:
     return drawn.to(device)
 
 
+def motions(steps: Tensor, pivot: Tensor) -> Tensor:
+    """Rigid motions [..., 4, 4] of steps [..., 6]: shifts in units of the pivot's distance, turns.
+
+    x -> R (x - pivot) + pivot + |pivot| shift, with R Cayley's: it turns by 2 atan(|phi| / 2), a
+    little less than |phi|, and takes a fifth of the operations of the exponential.
+
+    Args:
+        pivot: [..., 3].
+    """
+    rotation = _cayley(steps[..., 3:])
+    shift = steps[..., :3] * pivot.norm(dim=-1, keepdim=True)
+    translation = pivot + shift - (rotation @ pivot[..., None])[..., 0]
+    top = torch.cat([rotation, translation[..., None]], -1)
+    bottom = torch.eye(4, dtype=steps.dtype, device=steps.device)[3:]
+    return torch.cat([top, bottom.expand(*top.shape[:-2], 1, 4)], -2)
+
+
+def _cayley(phi: Tensor) -> Tensor:
+    """Rotations [..., 3, 3] about vectors [..., 3], by about their length."""
+    half = 0.5 * phi
+    skew = (half @ constant(HAT, phi)).unflatten(-1, (3, 3))
+    factor = 2 / (1 + half.square().sum(-1))
+    turn = factor[..., None, None] * (skew + skew @ skew)
+    return turn + torch.eye(3, dtype=phi.dtype, device=phi.device)
+
+
 def best_warp(
-    tables: Tensor, anchors: Tensor, kept: Tensor, intrinsics: Intrinsics, basis: Tensor,
+    tables: Tensor, anchors: Tensor, kept: Tensor, intrinsics: Intrinsics, pivot: Tensor,
     spread: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Twists [N, 6] of the cameras whose warps of the anchors are most alike, by cross-entropy.
+    """Steps [N, 6] of the cameras whose warps of the anchors are most alike, by cross-entropy.
 
     With them the best mean correlation of the patches, [N].
 
     Args:
         tables, anchors, kept: of `correlation_tables`.
-        basis: [N, 6, 6] from the numbers drawn to twists; spread: [6], their first deviations.
+        pivot: [N, 3], see `motions`; spread: [6], the first deviations of the steps.
     """
     k, reach, count = intrinsics, tables.shape[-1] // 2, len(tables)
-    x, y, z = (part[:, None] for part in anchors.unbind(1))  # [N, 1, T]
-    points = torch.cat([(x - k.cx) / k.fx * z, (y - k.cy) / k.fy * z, z], 1)  # [N, 3, T]
+    x, y, z = anchors.unbind(1)  # [N, T]
+    points = torch.stack([(x - k.cx) / k.fx * z, (y - k.cy) / k.fy * z, z], 1) - pivot[..., None]
+    focal = constant(((k.fx / reach,), (k.fy / reach,)), tables)
+    middle_px = constant(((k.cx,), (k.cy,)), tables)
+    offset = ((middle_px - anchors[:, :2]) / reach)[:, None]  # [N, 1, 2, T]
+    distance, pivot = pivot.norm(dim=1)[:, None, None], pivot[:, None]
     share = kept / kept.sum(1, keepdim=True).clamp_min(1)  # [N, T]
     flat = tables.flatten(0, 1)[:, None]
-    middle, deviation = torch.zeros_like(basis[:, 0]), spread.expand(count, -1)
+    middle = tables.new_zeros(count, 6)
+    deviation = spread.expand(count, -1)
     for numbers in _draws(tables.device):
         drawn = middle[:, None] + deviation[:, None] * numbers  # [N, K, 6]
-        motion = se3_exp(drawn @ basis.mT)
-        moved = motion[..., :3, :3].flatten(1, 2) @ points  # [N, K 3, T]
-        moved = moved.unflatten(1, (-1, 3)) + motion[..., :3, 3:]
-        depth = moved[:, :, 2].clamp_min(1e-6)
-        right = k.fx * moved[:, :, 0] / depth + (k.cx - x)
-        down = k.fy * moved[:, :, 1] / depth + (k.cy - y)
-        grid = (torch.stack([right, down], -1) / reach).transpose(1, 2)  # [N, T, K, 2]
-        found = F.grid_sample(flat, grid.flatten(0, 1)[:, None], align_corners=True)  # else 0
+        turned = _cayley(drawn[..., 3:]).flatten(1, 2) @ points  # [N, K 3, T]
+        moved = turned.unflatten(1, (-1, 3)) + (pivot + distance * drawn[..., :3])[..., None]
+        seen = moved[:, :, :2] / moved[:, :, 2:].clamp_min(1e-6)  # [N, K, 2, T]
+        grid = torch.addcmul(offset, seen, focal).permute(0, 3, 1, 2).flatten(0, 1)
+        found = F.grid_sample(flat, grid[:, None], align_corners=True)  # 0 beyond the reach
         score = (share[:, None] @ found.view(count, -1, CANDIDATES))[:, 0]  # [N, K]
         values, chosen = score.topk(ELITE)
         elite = drawn.gather(1, chosen[..., None].expand(-1, -1, 6))
         middle, deviation = elite.mean(1), elite.std(1).clamp_min(LEAST_SPREAD)
-    return (basis @ middle[..., None])[..., 0], values[:, 0]
+    return middle, values[:, 0]
 
 
 def warp_search(
@@ -213,10 +241,9 @@ def warp_search(
         search.reach,
     )
     pivot = poses[:, :3, :3] @ models.host_centre + poses[:, :3, 3]
-    basis = pivoted_basis(pivot, pivot.norm(dim=1))
     spread = constant((search.shift,) * 3 + (math.radians(search.turn_deg),) * 3, image)
-    twist, score = best_warp(tables, anchors, kept, query.intrinsics, basis.to(tables), spread)
-    found = torch.cat([twist, score[:, None], kept[:, :1]], 1).double().cpu()
+    step, score = best_warp(tables, anchors, kept, query.intrinsics, pivot.to(tables), spread)
+    found = torch.cat([step, score[:, None], kept[:, :1]], 1).cpu().double()
+    moved = motions(found[:, :6], pivot) @ poses
     # from where nothing is in view, or less than a patch, there is nowhere to go
-    moved = torch.where(found[:, 7, None, None] > 0, se3_exp(found[:, :6]) @ poses, poses)
-    return moved, found[:, 6]
+    return torch.where(found[:, 7, None, None] > 0, moved, poses), found[:, 6]
