@@ -142,6 +142,30 @@ def test_a_query_that_is_taken_away_and_put_back_is_done_alone(widget, monkeypat
     assert len(json.loads(path.read_text())["queries"]) == 3
 
 
+def test_queries_refined_in_batches_have_the_poses_of_one_by_one(widget, monkeypatch, capsys):
+    folder, _ = widget
+    monkeypatch.chdir(folder)
+    path = folder / "output/Widget/poses.json"
+    content = json.loads(path.read_text())
+    write_json(path, {**content, "queries": []})
+    sizes = []
+    from piad import locate
+
+    refine = locate.refine_poses
+    monkeypatch.setattr(locate, "refine_poses", lambda *a: sizes.append(len(a[0])) or refine(*a))
+    pose_estimation.main([*ARGUMENTS, "--refine_batch", "2"])
+    assert sizes == [2, 1]
+    for before, now in zip(
+        content["queries"], json.loads(path.read_text())["queries"], strict=True
+    ):
+        assert now["id"] == before["id"] and now["status"] == before["status"]
+        for key in ("start_camera_to_world", "camera_to_world"):
+            assert torch.allclose(torch.tensor(now[key]), torch.tensor(before[key]), atol=1e-4)
+    capsys.readouterr()
+    pose_estimation.main(ARGUMENTS)  # the size of a batch is nothing that poses depend on
+    assert "have their pose already" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("geometry", ["shared", "separate"])
 def test_the_models_may_share_their_geometry_or_not(widget, geometry, monkeypatch, tmp_path):
     folder, _ = widget
