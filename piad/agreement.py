@@ -48,14 +48,14 @@ def closeness(
 
 def _alike(seen: PairRendering, target: Target, models: ModelPair) -> Tensor:
     """Windowed correlation of queries and renderings, [N]."""
-    alpha = None if target.silhouette is None else seen.alpha[:, :1]
+    alpha = None if target.silhouette is None else seen.cover
     shown = described(seen.over(models.background), alpha)
     return similarity(described(target.image, target.silhouette), shown)
 
 
 def _alike_on_object(seen: PairRendering, target: Target, models: ModelPair) -> Tensor:
     """The same of the pixels on the object alone, [N]."""
-    on_object = seen.alpha[:, :1] > ON_OBJECT
+    on_object = seen.cover > ON_OBJECT
     # no window that reaches it is cut off, and windows keep their places
     box = object_box(on_object, WINDOW_STEP_PX, WINDOW_PX + WINDOW_STEP_PX)
     shown = seen.over(models.background)[box]
@@ -72,5 +72,5 @@ def likeness_of(small: Tensor, target: Target, poses: Tensor, models: ModelPair)
             looked at.
     """
     seen = models.render(poses.to(small), target.intrinsics)
-    alpha = None if target.silhouette is None else seen.alpha[:, :1]
+    alpha = None if target.silhouette is None else seen.cover
     return similarity(small, shrunk(seen.image, alpha)).tolist()

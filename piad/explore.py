@@ -57,7 +57,7 @@ def matched_outlines(query: Target, poses: Tensor, models: ModelPair) -> Tensor:
         query: stacked queries [N, ...] with silhouettes.
         poses: float64, on the CPU.
     """
-    alpha = models.render(poses.to(query.image), query.intrinsics).alpha[:, :1]
+    alpha = models.render(poses.to(query.image), query.intrinsics).cover
     moments = torch.cat([_moments(alpha), _moments(query.silhouette)], 1).double().cpu()
     k = query.intrinsics
     pivot = poses[:, :3, :3] @ models.host_centre + poses[:, :3, 3]

@@ -60,6 +60,15 @@ class PairRendering:
         return self.image + (1 - self.channel_alpha) * background.reshape(shape)
 
     @property
+    def cover(self) -> Tensor:
+        """Alpha of the colour model, [..., 1, H, W], in memory of its own.
+
+        A slice of an expanded tensor has a stride of 0, and CUDA's poolings then read the first
+        view's alpha for all of them.
+        """
+        return self.alpha[..., :1, :, :].clone(memory_format=torch.contiguous_format)
+
+    @property
     def channel_alpha(self) -> Tensor:
         """Alpha of each of the six channels, [..., 6, H, W]."""
         return self.alpha.repeat_interleave(3, dim=-3, output_size=6)

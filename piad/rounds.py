@@ -174,7 +174,7 @@ def make_level(
     gain, offset = fit_light(rendering, image)
     backdrop = seen_backdrop(target, gain, offset, models.background)
     modelled = relit(rendering, gain, offset, backdrop)
-    alpha = rendering.alpha[:, :1]
+    alpha = rendering.cover
     sigma = _robust_scales(modelled - image, alpha > OBJECT_ALPHA)
     weight = (6 * share).expand_as(image)
     if target.backdrop is None:
@@ -209,7 +209,7 @@ def _tile_level(target: Target, state: State, models: ModelPair, share: Tensor, 
     if target.backdrop is None:  # what is behind the object is not the models'
         with torch.no_grad():
             seen = models.render(on_device(state.pose, target.image), target.intrinsics)
-        weight = weight * F.max_pool2d(seen.alpha[:, :1], 2 * AROUND_PX + 1, 1, AROUND_PX)
+        weight = weight * F.max_pool2d(seen.cover, 2 * AROUND_PX + 1, 1, AROUND_PX)
     return Level(
         image=target.image,
         weight=weight.contiguous(),

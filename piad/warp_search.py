@@ -61,7 +61,7 @@ def _seen(models: ModelPair, poses: Tensor, intrinsics: Intrinsics, size: tuple[
     """
     with torch.no_grad():
         view = models.render(poses.to(models.background), intrinsics)
-    alpha = view.alpha[:, :1]
+    alpha = view.cover
     stacked = torch.cat([view.image, alpha, alpha * view.depth], 1)
     small = F.interpolate(stacked, size, mode="area")
     image, alpha, depth = small[:, :6], small[:, 6:7], small[:, 7:]

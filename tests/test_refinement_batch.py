@@ -9,9 +9,11 @@ import torch
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.se3 import pose_error, se3_exp
+from piad.agreement import likeness_of
 from piad.models import ModelPair
 from piad.pose import RefineConfig, refine_pose, refine_poses
 from piad.target import Target, find_silhouette
+from retrieval.compare import shrunk
 
 SIDE = 96
 NUM = 260
@@ -97,9 +99,26 @@ def test_queries_refined_together_end_as_one_by_one(shared, device):
         assert angle < 2e-3 and shift < 2e-4
         assert found.loss == pytest.approx(alone.loss, rel=1e-3)
         assert found.agreement == pytest.approx(alone.agreement, abs=1e-3)
+        assert found.steps == alone.steps
         assert (found.likeness is None) == (alone.likeness is None)
+        assert found.likeness is None or found.likeness == pytest.approx(alone.likeness, abs=1e-3)
         assert torch.equal(found.trace[0], alone.trace[0])
         assert pose_error(found.world_to_camera, pose)[0] < 0.3
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_likeness_of_many_is_that_of_each(device):
+    """A pooling that reads one alpha for all of them was seen on CUDA."""
+    models = object_models(True)
+    targets, _, truth = problem(models)
+    models = ModelPair(models.colour.to(device), models.reflectance.to(device))
+    target = Target.stacked([on_device(target, device) for target in targets[:3]])
+    small, poses = shrunk(target.image, target.silhouette), torch.stack(truth[:3])
+    found = likeness_of(small, target, poses, models)
+    each = [likeness_of(small[i : i + 1], target, poses[i : i + 1], models)[0] for i in range(3)]
+    assert found == pytest.approx(each, abs=1e-5)
+    swapped = likeness_of(small, target, poses[[1, 2, 0]], models)
+    assert min(found) > max(swapped) + 0.2
 
 
 @pytest.mark.skipif("cuda" not in DEVICES, reason="needs a GPU")
