@@ -9,6 +9,8 @@ m - (q - o) / g: the rendering's distance from the query in the rendering's ligh
 
 from __future__ import annotations
 
+import copy
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,8 +40,9 @@ STEP_LIMIT = 0.15  # rad about the object, or share of its distance
 class Windows:
     """Means over all windows of an image, as two matrix products."""
 
-    def __init__(self, height: int, width: int) -> None:
-        self.rows, self.columns = _averaging(height), _averaging(width)
+    def __init__(self, height: int, width: int, device: torch.device | str = "cpu") -> None:
+        device = torch.device(device)
+        self.rows, self.columns = _averaging(height, device), _averaging(width, device)
 
     def mean(self, image: Tensor) -> Tensor:
         """[..., H, W] -> [..., h, w], one value for each window."""
@@ -50,7 +53,8 @@ class Windows:
         return self.rows.T @ (values @ self.columns)
 
 
-def _averaging(length: int) -> Tensor:
+@functools.lru_cache(maxsize=256)
+def _averaging(length: int, device: torch.device) -> Tensor:
     """[number of windows, length]: means over WINDOW_PX pixels, the last window at the border."""
     window = min(WINDOW_PX, length)
     last = length - window
@@ -58,37 +62,43 @@ def _averaging(length: int) -> Tensor:
     matrix = torch.zeros(len(firsts), length)
     for row, first in enumerate(firsts):
         matrix[row, first : first + window] = 1 / window
-    return matrix
+    return matrix.to(device)
 
 
 class Sums(NamedTuple):
-    """A query's windows: its mean and variance [1, C, h, w]."""
+    """Queries' images [Q, C, H, W] and the mean and variance of their windows [Q, C, h, w]."""
 
     image: Tensor
     mean: Tensor
     variance: Tensor
 
+    def of(self, rows: Tensor) -> Sums:
+        """Those of chosen queries."""
+        return Sums(*(part[rows] for part in self))
+
 
 @dataclass
 class Aligner:
-    """A query at one resolution.
+    """Queries at one resolution, on the device of their tensors and the model's.
 
-    query: [C, H, W], the model's channels; silhouette: [1, H, W], 1 on the object, or None;
-    intrinsics: its pinhole; centre: of the object, [3], float64, what is turned about.
+    queries: [Q, C, H, W], the model's channels; silhouettes: [Q, 1, H, W], 1 on the object, or
+    None; intrinsics: their pinhole; centre: of the object, [3], float64, what is turned about.
+    Poses are of one query, or with `of` each of its own.
     """
 
-    query: Tensor
-    silhouette: Tensor | None
+    queries: Tensor
+    silhouettes: Tensor | None
     intrinsics: Intrinsics
     gaussians: GaussianModel
     centre: Tensor
 
     def __post_init__(self) -> None:
-        self.windows = Windows(*self.query.shape[-2:])
-        self.known = self._sums(self.query[None])
+        self.waits_for_nothing = self.queries.is_cuda
+        self.windows = Windows(*self.queries.shape[-2:], self.queries.device)
+        self.known = self._sums(self.queries)
         self.shape = self.shape_weight = None
-        if self.silhouette is not None:
-            self.shape = self._sums(self.silhouette[None])
+        if self.silhouettes is not None:
+            self.shape = self._sums(self.silhouettes)
             # as for the image where it correlates fully; flat windows have nothing to say
             says = self.shape.variance > FLAT_VARIANCE
             weight = SILHOUETTE_CHANNELS * says / (self.shape.variance + FLAT_VARIANCE)
@@ -98,18 +108,30 @@ class Aligner:
         mean = self.windows.mean(image)
         return Sums(image, mean, (self.windows.mean(image * image) - mean**2).clamp_min(0))
 
+    def of(self, rows: Tensor) -> Aligner:
+        """The aligner of poses that belong to the queries `rows` [B]."""
+        if len(self.queries) == 1:
+            return self
+        chosen = copy.copy(self)
+        chosen.queries, chosen.known = self.queries[rows], self.known.of(rows)
+        if self.shape is not None:
+            chosen.shape, chosen.shape_weight = self.shape.of(rows), self.shape_weight[rows]
+        return chosen
+
+    @torch.no_grad()
     def align(self, poses: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Damped steps from each pose; the best seen, and their similarities with the query [B].
 
+        Nothing waits for the device.
+
         Args:
-            poses: world_to_camera [B, 4, 4], float64.
+            poses: world_to_camera [B, 4, 4], float64, on the queries' device.
             steps: of each pose; 0 measures only.
         """
         count = len(poses)
-        best, value = poses.clone(), torch.full((count,), -2.0)
-        hessian = torch.zeros(count, 6, 6, dtype=torch.float64)
-        gradient = torch.zeros(count, 6, dtype=torch.float64)
-        damping = torch.full((count,), DAMPING, dtype=torch.float64)
+        best, value = poses.clone(), self.queries.new_full((count,), -2.0)
+        hessian, gradient = poses.new_zeros(count, 6, 6), poses.new_zeros(count, 6)
+        damping = poses.new_full((count,), DAMPING)
         trial = poses
         for step in range(steps + 1):
             seen, images = self._look(trial)
@@ -119,13 +141,23 @@ class Aligner:
             if step == steps:
                 break
             if step:
-                damping *= torch.where(better, DAMPING_FALL, DAMPING_RISE)
-            moved = better.nonzero()[:, 0]
-            if len(moved):
-                system = self._system(trial[moved], images[moved])
-                hessian[moved], gradient[moved] = system
+                damping = damping * torch.where(better, DAMPING_FALL, DAMPING_RISE)
+            hessian, gradient = self._renewed(better, trial, images, hessian, gradient)
             trial = self._stepped(best, hessian, gradient, damping)
         return best, value
+
+    def _renewed(self, better: Tensor, poses: Tensor, images: Tensor, hessian: Tensor, gradient):
+        """Hessian and gradient, those of the better poses made anew."""
+        if self.waits_for_nothing:  # all: which are better, the host would have to wait for
+            new_hessian, new_gradient = self._system(poses, images)
+            return (
+                torch.where(better[:, None, None], new_hessian, hessian),
+                torch.where(better[:, None], new_gradient, gradient),
+            )
+        rows = better.nonzero()[:, 0]
+        if len(rows):
+            hessian[rows], gradient[rows] = self.of(rows)._system(poses[rows], images[rows])
+        return hessian, gradient
 
     @torch.no_grad()
     def _look(self, poses: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,15 +218,14 @@ class Aligner:
         asked = asked + self.windows.spread(over) * self.known.image
         return asked / weight.clamp_min(1e-8), weight
 
-    def flattest(self, pose: Tensor) -> Tensor:
-        """The twist [6] at a pose [4, 4] that moves the image least.
-
-        About the object and in units of its distance, it has length 1.
-        """
-        _, images = self._look(pose[None])
-        hessian, _ = self._system(pose[None], images)
-        basis = self._basis(pose[None])[0]
-        return basis @ torch.linalg.eigh(basis.T @ hessian[0] @ basis).eigenvectors[:, 0]
+    @torch.no_grad()
+    def curvature(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Gauss-Newton matrices [B, 6, 6] at poses [B, 4, 4] of steps about the object, in units of
+        its distance; and what turns such steps into twists of the camera, [B, 6, 6]."""
+        _, images = self._look(poses)
+        hessian, _ = self._system(poses, images)
+        basis = self._basis(poses)
+        return basis.mT @ hessian @ basis, basis
 
     def _basis(self, poses: Tensor) -> Tensor:
         """[B, 6, 6] from steps about the object, in units of its distance, to camera twists."""
@@ -208,11 +239,22 @@ class Aligner:
         diagonal = matrix.diagonal(dim1=1, dim2=2)
         least = LEAST_CURVATURE * diagonal.amax(1, keepdim=True) + 1e-9
         damped = matrix + torch.diag_embed(damping[:, None] * diagonal.clamp_min(least))
-        step = -torch.linalg.solve(damped, basis.mT @ gradient[..., None])[..., 0]
+        # unchecked, so that nothing waits: damped, it is positive definite
+        step = -torch.linalg.solve_ex(damped, basis.mT @ gradient[..., None])[0][..., 0]
         step = step * (STEP_LIMIT / step.abs().amax(1).clamp_min(1e-12)).clamp_max(1)[:, None]
         return se3_exp((basis @ step[..., None])[..., 0]) @ poses
 
 
-def sized(image: Tensor, intrinsics: Intrinsics) -> Tensor:
-    """[C, H, W] at the size of a pinhole, by area."""
-    return F.interpolate(image[None], (intrinsics.height, intrinsics.width), mode="area")[0]
+def flattest(curvature: Tensor, basis: Tensor) -> Tensor:
+    """The twists [B, 6] that move the image least, by `Aligner.curvature`.
+
+    About the object and in units of its distance, they have length 1.
+    """
+    # the host is quicker at matrices of six rows
+    vectors = torch.linalg.eigh(curvature.cpu()).eigenvectors[..., :1]
+    return (basis @ vectors.to(basis))[..., 0]
+
+
+def sized(images: Tensor, intrinsics: Intrinsics) -> Tensor:
+    """[B, C, H, W] at the size of a pinhole, by area."""
+    return F.interpolate(images, (intrinsics.height, intrinsics.width), mode="area")

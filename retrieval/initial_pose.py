@@ -19,13 +19,12 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.render import render
-from gaussian_renderer.se3 import pose_error
 from retrieval.cache import cached_features, signature_of
 from retrieval.config import InitialPoseConfig
 from retrieval.model.feature_net import FeatureNet
 from retrieval.original import original_start_pose, shrink
 from retrieval.pnp import pose_from_matches
-from retrieval.search import SAME_SIDE_DEG, Search, SearchQuery, distinct
+from retrieval.search import SAME_SIDE_DEG, Search, SearchQueries, distinct, distinct_rows
 from retrieval.shortlist import DESCRIBE_PX, Shortlist
 from retrieval.small_models import small_models
 from retrieval.start_pose import Hypothesis, StartPose
@@ -34,6 +33,7 @@ from retrieval.warp import fitted, homography, map_points, warp
 
 DISTINCT_DEG = 15.0  # hypotheses handed on differ by more than this
 MATCHES_FROM = 2  # index of the resolution where poses by matches join: they are close, or lost
+QUERIES_AT_ONCE = {"cuda": 16}  # that are searched together; elsewhere one after the other
 CONSIDERED = 40  # most similar views for each candidate wanted: many lie close together
 
 
@@ -172,40 +172,86 @@ class PoseInitialiser:
             intrinsics: the query's own; they may differ from the gallery's.
             silhouette: [1, H, W], 1 on the object and 0 on the backdrop, where that is plain.
         """
-        image, reflectance = image.to(self.device), reflectance.to(self.device)
+        return self.locate_many([image], [reflectance], [intrinsics], [silhouette])[0]
+
+    def locate_many(
+        self,
+        images: Sequence[Tensor],
+        reflectances: Sequence[Tensor],
+        intrinsics: Sequence[Intrinsics],
+        silhouettes: Sequence[Tensor | None],
+    ) -> list[StartPose]:
+        """Start poses of queries, of each as `locate` finds it.
+
+        On a GPU those of one pinhole share its launches, so many take little more time than one.
+        """
+        kinds: dict[tuple, list[int]] = {}
+        for i, (pinhole, silhouette) in enumerate(zip(intrinsics, silhouettes, strict=True)):
+            kinds.setdefault((pinhole, silhouette is None), []).append(i)
+        found: dict[int, StartPose] = {}
+        for same in kinds.values():
+            size = QUERIES_AT_ONCE.get(self.device.type, 1)
+            for rows in (same[i : i + size] for i in range(0, len(same), size)):
+                image, reflectance, silhouette = (
+                    None if some[rows[0]] is None else self._stacked(some, rows)
+                    for some in (images, reflectances, silhouettes)
+                )
+                poses = self._locate(image, reflectance, intrinsics[rows[0]], silhouette)
+                found |= zip(rows, poses, strict=True)
+        return [found[i] for i in range(len(images))]
+
+    def _stacked(self, tensors: Sequence[Tensor], rows: list[int]) -> Tensor:
+        return torch.stack([tensors[i].to(self.device, torch.float32) for i in rows])
+
+    def _locate(
+        self,
+        images: Tensor,
+        reflectances: Tensor,
+        intrinsics: Intrinsics,
+        silhouettes: Tensor | None,
+    ) -> list[StartPose]:
+        """Start poses of queries [Q, 3, H, W] of one pinhole."""
         if self.cfg.initial_pose == "original":
-            return original_start_pose(
-                image, self.matcher, self.cameras, self.small_gallery.to(image), self.gallery
-            )
-        seen = reflectance if self.has_reflectance else image
-        whole = torch.cat([image, reflectance]) if self.has_reflectance else image
-        shape = None if silhouette is None else silhouette.to(whole)
-        query = SearchQuery(whole, shape, intrinsics)
-        order = self._ranked_views(seen, intrinsics)
+            small = self.small_gallery.to(images)
+            return [
+                original_start_pose(image, self.matcher, self.cameras, small, self.gallery)
+                for image in images
+            ]
+        seen = reflectances if self.has_reflectance else images
+        whole = torch.cat([images, reflectances], 1) if self.has_reflectance else images
+        queries = SearchQueries(whole, silhouettes, intrinsics)
+        orders = self._ranked_views(seen, intrinsics)
         search = self.search
-        found = search.explored(search.best(self._from_shortlist(order), query), query)
-        if self.cfg.match_views > 0 and found[0].similarity < self.cfg.start_sure:
-            matched = self._from_matches(order, image, intrinsics)
-            if matched:
-                found += search.explored(search.best(matched, query, MATCHES_FROM), query)
-                found.sort(key=lambda h: -h.similarity)
-        return self._decide(found)
+        found = search.best([self._from_shortlist(order) for order in orders], queries)
+        found = search.explored(found, queries)
+        if self.cfg.match_views > 0:
+            matched = [
+                self._from_matches(order, image, intrinsics)
+                if some[0].similarity < self.cfg.start_sure
+                else []
+                for some, order, image in zip(found, orders, images, strict=True)
+            ]
+            more = search.explored(search.best(matched, queries, MATCHES_FROM), queries)
+            found = [
+                sorted(some + others, key=lambda h: -h.similarity)
+                for some, others in zip(found, more, strict=True)
+            ]
+        return [self._decide(some) for some in found]
 
     @torch.no_grad()
-    def _ranked_views(self, seen: Tensor, intrinsics: Intrinsics) -> list[tuple[int, int]]:
-        """(rotation, view) pairs, most similar first."""
-        table = self.shortlist.similarities(seen, intrinsics)
-        order = table.flatten().argsort(descending=True).tolist()
-        return [divmod(index, table.shape[1]) for index in order]
+    def _ranked_views(self, seen: Tensor, intrinsics: Intrinsics) -> list[list[tuple[int, int]]]:
+        """Of each query [Q, 3, H, W] (rotation, view) pairs, most similar first."""
+        tables = self.shortlist.similarities(seen, intrinsics).cpu()
+        orders = tables.flatten(1).argsort(dim=1, descending=True).tolist()
+        return [[divmod(index, tables.shape[2]) for index in order] for order in orders]
 
     def _from_shortlist(self, order: list[tuple[int, int]]) -> list[Hypothesis]:
         """Poses of the most similar views that differ from each other."""
         count = self.cfg.start_candidates
-        found = [
-            Hypothesis(self.shortlist.candidate(rotation, view), 0.0, 0, view, "shortlist")
-            for rotation, view in order[: CONSIDERED * count]
-        ]
-        return distinct(found, SAME_SIDE_DEG, count)
+        rotations, views = zip(*order[: CONSIDERED * count], strict=True)
+        poses = self.shortlist.candidates[rotations, views]
+        kept = distinct_rows(poses[:, :3, :3].numpy(), SAME_SIDE_DEG, count)
+        return [Hypothesis(poses[i], 0.0, 0, views[i], "shortlist") for i in kept]
 
     def _from_matches(
         self, order: list[tuple[int, int]], image: Tensor, intrinsics: Intrinsics
@@ -274,6 +320,6 @@ class PoseInitialiser:
         )
 
     def _nearest_photograph(self, hypothesis: Hypothesis) -> int:
-        pose = hypothesis.world_to_camera
-        angles = [pose_error(pose, camera.world_to_camera)[0] for camera in self.cameras]
-        return min(range(len(angles)), key=angles.__getitem__)
+        turns = self.shortlist.candidates[0, : len(self.cameras), :3, :3]
+        traces = (turns * hypothesis.world_to_camera[:3, :3]).sum((1, 2))
+        return int(traces.argmax())  # the larger, the smaller the angle
