@@ -40,12 +40,14 @@ GO_ON = (1.0, 0.67, 0.33, 0.33)  # shares of `start_aligned` that are left after
 class SearchQueries:
     """Queries of one pinhole.
 
-    images: [Q, C, H, W], the model's channels; silhouettes: [Q, 1, H, W] or None.
+    images: [Q, C, H, W], the model's channels; silhouettes: [Q, 1, H, W] or None; zoom: by how
+    much the object would look larger at the gallery's distance.
     """
 
     images: Tensor
     silhouettes: Tensor | None
     intrinsics: Intrinsics
+    zoom: float = 1.0
     small: Tensor = field(init=False)  # what renderings are compared with
     sized: dict[int, list[Tensor]] = field(default_factory=dict)  # `tensors` by resolution
 
@@ -172,7 +174,7 @@ class Search:
 
     def _on_aligner(self, queries: SearchQueries, index: int, method: str, rows, poses, *settings):
         """What an aligner's method makes of poses [B, 4, 4] of the queries `rows` [B]."""
-        pinhole = self._pinhole(queries.intrinsics, self.models[index])
+        pinhole = self.pinhole(queries.intrinsics, self.models[index], queries.zoom)
         if index not in queries.sized:
             queries.sized[index] = [sized(x, pinhole) for x in queries.tensors()]
 
@@ -186,9 +188,10 @@ class Search:
         name = (method, index, pinhole, *settings)
         return self.recorder.run(name, work, queries.sized[index], (rows, poses))
 
-    def _pinhole(self, intrinsics: Intrinsics, model: SmallModel) -> Intrinsics:
-        """A query's at the resolution of a model: a pixel of both covers the same angle."""
-        side = max(intrinsics.width, intrinsics.height) * model.focal_px / intrinsics.fx
+    @staticmethod
+    def pinhole(intrinsics: Intrinsics, model: SmallModel, zoom: float) -> Intrinsics:
+        """A query's at the resolution of a model: a pixel covers as much of the object in both."""
+        side = max(intrinsics.width, intrinsics.height) * zoom * model.focal_px / intrinsics.fx
         return fitted(intrinsics, max(LEAST_PX, round(side)))
 
     @torch.no_grad()
