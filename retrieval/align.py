@@ -66,7 +66,10 @@ def _averaging(length: int, device: torch.device) -> Tensor:
 
 
 class Sums(NamedTuple):
-    """Queries' images [Q, C, H, W] and the mean and variance of their windows [Q, C, h, w]."""
+    """Queries' images [Q, C', H, W] and the mean and variance of their windows [Q, C', h, w].
+
+    The silhouette, where there is one, is the last channel.
+    """
 
     image: Tensor
     mean: Tensor
@@ -75,6 +78,14 @@ class Sums(NamedTuple):
     def of(self, rows: Tensor) -> Sums:
         """Those of chosen queries."""
         return Sums(*(part[rows] for part in self))
+
+
+class Seen(NamedTuple):
+    """Renderings' windows: mean, variance, covariance with the query, [B, C', h, w] each."""
+
+    mean: Tensor
+    variance: Tensor
+    covariance: Tensor
 
 
 @dataclass
@@ -94,14 +105,17 @@ class Aligner:
 
     def __post_init__(self) -> None:
         self.waits_for_nothing = self.queries.is_cuda
+        self.camera = Camera(self.intrinsics, torch.eye(4))  # its pose isn't used
         self.windows = Windows(*self.queries.shape[-2:], self.queries.device)
-        self.known = self._sums(self.queries)
-        self.shape = self.shape_weight = None
-        if self.silhouettes is not None:
-            self.shape = self._sums(self.silhouettes)
+        images, shapes = self.queries, self.silhouettes
+        self.known = self._sums(images if shapes is None else torch.cat([images, shapes], 1))
+        self.times = images.new_ones(self.known.image.shape[1], 1, 1)
+        self.shape_weight = None
+        if shapes is not None:
+            self.times[-1] = SILHOUETTE_CHANNELS
             # as for the image where it correlates fully; flat windows have nothing to say
-            says = self.shape.variance > FLAT_VARIANCE
-            weight = SILHOUETTE_CHANNELS * says / (self.shape.variance + FLAT_VARIANCE)
+            variance = self.known.variance[:, -1:]
+            weight = SILHOUETTE_CHANNELS * (variance > FLAT_VARIANCE) / (variance + FLAT_VARIANCE)
             self.shape_weight = self.windows.spread(weight)
 
     def _sums(self, image: Tensor) -> Sums:
@@ -114,8 +128,9 @@ class Aligner:
             return self
         chosen = copy.copy(self)
         chosen.queries, chosen.known = self.queries[rows], self.known.of(rows)
-        if self.shape is not None:
-            chosen.shape, chosen.shape_weight = self.shape.of(rows), self.shape_weight[rows]
+        if self.silhouettes is not None:
+            chosen.silhouettes = self.silhouettes[rows]
+            chosen.shape_weight = self.shape_weight[rows]
         return chosen
 
     @torch.no_grad()
@@ -134,67 +149,67 @@ class Aligner:
         damping = poses.new_full((count,), DAMPING)
         trial = poses
         for step in range(steps + 1):
-            seen, images = self._look(trial)
-            better = seen > value
-            value = torch.where(better, seen, value)
+            alike, seen = self._look(trial)
+            better = alike > value
+            value = torch.where(better, alike, value)
             best = torch.where(better[:, None, None], trial, best)
             if step == steps:
                 break
             if step:
                 damping = damping * torch.where(better, DAMPING_FALL, DAMPING_RISE)
-            hessian, gradient = self._renewed(better, trial, images, hessian, gradient)
+            hessian, gradient = self._renewed(better, trial, seen, hessian, gradient)
             trial = self._stepped(best, hessian, gradient, damping)
         return best, value
 
-    def _renewed(self, better: Tensor, poses: Tensor, images: Tensor, hessian: Tensor, gradient):
+    def _renewed(self, better: Tensor, poses: Tensor, seen: Seen, hessian: Tensor, gradient):
         """Hessian and gradient, those of the better poses made anew."""
         if self.waits_for_nothing:  # all: which are better, the host would have to wait for
-            new_hessian, new_gradient = self._system(poses, images)
+            new_hessian, new_gradient = self._system(poses, seen)
             return (
                 torch.where(better[:, None, None], new_hessian, hessian),
                 torch.where(better[:, None], new_gradient, gradient),
             )
         rows = better.nonzero()[:, 0]
         if len(rows):
-            hessian[rows], gradient[rows] = self.of(rows)._system(poses[rows], images[rows])
+            some = Seen(*(part[rows] for part in seen))
+            hessian[rows], gradient[rows] = self.of(rows)._system(poses[rows], some)
         return hessian, gradient
 
     @torch.no_grad()
-    def _look(self, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarity of query and renderings [B], and the renderings [B, C, H, W]."""
-        camera = Camera(self.intrinsics, poses[0])
-        drawn = render(self.gaussians, camera, viewmat=poses.float())
-        total = weight = 0.0
-        pairs = [(self.known, drawn.image, 1)]
-        if self.shape is not None:
-            pairs.append((self.shape, drawn.alpha, SILHOUETTE_CHANNELS))
-        for known, shown, times in pairs:
-            mean, variance, covariance = self._against(known, shown)
-            value, counts = correlation(known.variance, variance, covariance)
-            total = total + times * value.sum((1, 2, 3))
-            weight = weight + times * counts.sum((1, 2, 3))
-        return total / weight.clamp_min(1e-6), drawn.image
+    def _look(self, poses: Tensor) -> tuple[Tensor, Seen]:
+        """Similarity of query and renderings [B], and the renderings' windows."""
+        drawn = render(self.gaussians, self.camera, viewmat=poses.float())
+        parts = [drawn.image] if self.silhouettes is None else [drawn.image, drawn.alpha]
+        seen = self._against(parts)
+        value, counts = correlation(self.known.variance, seen.variance, seen.covariance)
+        total, weight = ((x * self.times).sum((1, 2, 3)) for x in (value, counts))
+        return total / weight.clamp_min(1e-6), seen
 
-    def _against(self, known: Sums, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and variance of renderings, and their covariance with the query, by window."""
-        mean = self.windows.mean(shown)
-        variance = (self.windows.mean(shown * shown) - mean**2).clamp_min(0)
-        return mean, variance, self.windows.mean(shown * known.image) - mean * known.mean
+    def _against(self, parts: list[Tensor]) -> Seen:
+        """Windows of renderings, whose channels may come in parts."""
+        known, (count, _, height, width) = self.known, parts[0].shape
+        shape = (3, count, known.image.shape[1], height, width)
+        powers = parts[0].new_empty(shape)  # the rendering, its square, its product with the query
+        shown = torch.cat(parts, 1, out=powers[0])
+        torch.mul(shown, shown, out=powers[1])
+        torch.mul(shown, known.image, out=powers[2])
+        mean, square, product = self.windows.mean(powers)
+        return Seen(mean, (square - mean**2).clamp_min(0), product - mean * known.mean)
 
-    def _system(self, poses: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _system(self, poses: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
         """Gauss-Newton matrix [B, 6, 6] and gradient [B, 6] of twists at poses."""
-        target, weight = self._relit(images)
-        count, channels = len(poses), images.shape[1]
-        light = images.new_ones(count, channels)
+        target, weight = self._relit(seen)
+        count, channels = target.shape[:2]
+        light = target.new_ones(count, channels)
         shape, shape_weight = (
             None if x is None else x.expand(count, -1, -1, -1).contiguous()
-            for x in (None if self.shape is None else self.shape.image, self.shape_weight)
+            for x in (self.silhouettes, self.shape_weight)
         )
         found = pose_system(
             self.gaussians,
             poses,
             self.intrinsics,
-            target=target.contiguous(),
+            target=target,
             weight=weight.contiguous(),
             gain=light,
             offset=torch.zeros_like(light),
@@ -205,25 +220,26 @@ class Aligner:
         )
         return found.H[:, :6, :6].double(), found.g[:, :6].double()
 
-    def _relit(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _relit(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """The query in the light of renderings, and its pixels' weights, [B, C, H, W] each.
 
         A pixel's target is the mean of what its windows ask for, by their weights g^2 / variance.
         """
-        mean, variance, covariance = self._against(self.known, images)
+        colours = slice(0, self.queries.shape[1])
+        mean, variance, covariance = (part[:, colours] for part in seen)
+        known = Sums(*(part[:, colours] for part in self.known))
         gain = (covariance / (variance + FLAT_VARIANCE)).clamp_min(0)
-        over = gain / (self.known.variance + FLAT_VARIANCE)  # g / variance
-        weight = self.windows.spread(gain * over)
-        asked = self.windows.spread(over * (gain * mean - self.known.mean))
-        asked = asked + self.windows.spread(over) * self.known.image
-        return asked / weight.clamp_min(1e-8), weight
+        over = gain / (known.variance + FLAT_VARIANCE)  # g / variance
+        asked = over * (gain * mean - known.mean)
+        weight, asked, over = self.windows.spread(torch.stack([gain * over, asked, over]))
+        return (asked + over * known.image) / weight.clamp_min(1e-8), weight
 
     @torch.no_grad()
     def curvature(self, poses: Tensor) -> tuple[Tensor, Tensor]:
         """Gauss-Newton matrices [B, 6, 6] at poses [B, 4, 4] of steps about the object, in units of
         its distance; and what turns such steps into twists of the camera, [B, 6, 6]."""
-        _, images = self._look(poses)
-        hessian, _ = self._system(poses, images)
+        _, seen = self._look(poses)
+        hessian, _ = self._system(poses, seen)
         basis = self._basis(poses)
         return basis.mT @ hessian @ basis, basis
 
@@ -239,10 +255,26 @@ class Aligner:
         diagonal = matrix.diagonal(dim1=1, dim2=2)
         least = LEAST_CURVATURE * diagonal.amax(1, keepdim=True) + 1e-9
         damped = matrix + torch.diag_embed(damping[:, None] * diagonal.clamp_min(least))
-        # unchecked, so that nothing waits: damped, it is positive definite
-        step = -torch.linalg.solve_ex(damped, basis.mT @ gradient[..., None])[0][..., 0]
+        step = -solved(damped, (basis.mT @ gradient[..., None])[..., 0])
         step = step * (STEP_LIMIT / step.abs().amax(1).clamp_min(1e-12)).clamp_max(1)[:, None]
         return se3_exp((basis @ step[..., None])[..., 0]) @ poses
+
+
+def solved(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """x [B, n] of A x = b, A positive definite, [B, n, n]; unchecked, so that nothing waits."""
+    if not matrices.is_cuda:
+        return torch.linalg.solve_ex(matrices, vectors[..., None])[0][..., 0]
+    return eliminated(matrices, vectors)
+
+
+def eliminated(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """`solved` by elimination: a GPU's libraries are slower at six rows, or can't be recorded."""
+    rows = torch.cat([matrices, vectors[..., None]], -1)
+    for k in range(rows.shape[1]):
+        own = rows[:, k : k + 1] / rows[:, k : k + 1, k : k + 1]
+        rows = rows.addcmul(rows[:, :, k : k + 1], own, value=-1)
+        rows[:, k : k + 1] = own
+    return rows[..., -1]
 
 
 def flattest(curvature: Tensor, basis: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from EfficientLoFTR import Matches
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error, se3_exp
-from retrieval.align import Aligner, Windows, flattest
+from retrieval.align import Aligner, Windows, eliminated, flattest, solved
 from retrieval.cache import cached_features, signature_of
 from retrieval.compare import FLAT_VARIANCE, climb, likeness, opponent, similarity
 from retrieval.original import better_half, shrink
@@ -309,6 +309,15 @@ def test_queries_aligned_together_end_where_each_ends_alone():
             torch.testing.assert_close(values[i], value[0], atol=1e-5, rtol=0)
 
 
+def test_elimination_solves_as_the_library_does():
+    roots = torch.randn(5, 6, 9, generator=torch.Generator().manual_seed(4)).double()
+    matrices = roots @ roots.mT + 1e-3 * torch.eye(6)
+    vectors = roots[..., 0]
+    expected = solved(matrices, vectors)
+    torch.testing.assert_close(eliminated(matrices, vectors), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close((matrices @ expected[..., None])[..., 0], vectors)
+
+
 def test_the_step_follows_the_gradient_of_the_squared_correlations():
     model, camera = patchwork(600), query_camera(0.4)
     aligner = aligner_at(model, camera, 48, relit)
@@ -318,8 +327,10 @@ def test_the_step_follows_the_gradient_of_the_squared_correlations():
     twist = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     viewmat = (se3_exp(twist) @ pose).float()
     drawn = render(model, Camera(aligner.intrinsics, pose), viewmat=viewmat)
-    _, variance, covariance = aligner._against(aligner.known, drawn.image[None])
-    scale = (variance + FLAT_VARIANCE) * (aligner.known.variance + FLAT_VARIANCE)
+    mean, known = aligner.windows.mean, aligner.known
+    variance = mean(drawn.image[None] ** 2) - mean(drawn.image[None]) ** 2
+    covariance = mean(drawn.image[None] * known.image) - mean(drawn.image[None]) * known.mean
+    scale = (variance + FLAT_VARIANCE) * (known.variance + FLAT_VARIANCE)
     cost = -0.5 * (covariance.clamp_min(0) ** 2 / scale).sum()
     cost.backward()
 
