@@ -7,6 +7,7 @@ import torch
 
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.errors import UserError
+from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error
 from retrieval import ORIGINAL, InitialPoseConfig, PoseInitialiser
 from retrieval.initial_pose import QUERIES_AT_ONCE
@@ -82,6 +83,17 @@ def test_query_of_another_size_and_focal_length_is_found(gallery, initialiser):
     start = initialiser.locate(*shoot(gallery[0], camera), intrinsics)
     angle, share = errors(start, camera)
     assert start.status == "ok" and angle < 3 and share < 0.05
+
+
+@pytest.mark.parametrize("ratio", [0.65, 1.5])
+@pytest.mark.parametrize("with_silhouette", [True, False])
+def test_query_from_another_distance_is_found(gallery, initialiser, ratio, with_silhouette):
+    for turn in (1.2, 4.4):
+        camera = query_camera(turn, radius=ratio * 3.6)
+        shape = render(gallery[0], camera).alpha if with_silhouette else None
+        start = initialiser.locate(*shoot(gallery[0], camera), camera.intrinsics, shape)
+        angle, share = errors(start, camera)
+        assert start.status == "ok" and angle < 4 and share < 0.05
 
 
 def test_queries_searched_together_are_found_as_each_alone(gallery, initialiser, monkeypatch):
