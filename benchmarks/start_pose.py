@@ -13,7 +13,9 @@ is slow, only --paper_count of them); a turned one through ours.
 Seconds are processor time (wall time on a GPU) of the search alone: the gallery's encoding is timed
 apart, the query's reflectance is there before. They compare within one run only. With --distances
 the model is rendered from the queries' directions at so many times their distances, and searched
-for by ours; --batched times all queries handed over together. All other options go to the config.
+for by ours (--resampled: the photograph is made as much smaller or larger, whose perspective is
+then slightly wrong); --batched times all queries handed over together. All other options go to the
+config.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.start_pose_queries import from_distance, resampled, turned
 from EfficientLoFTR.efficientloftr import EfficientLoFTRMatcher, build_network
 from EfficientLoFTR.select import ORIGINAL_PLACE
 from gaussian_renderer.camera import Camera
@@ -52,7 +55,6 @@ from piad.target import Target
 from piad.true_poses import true_query_cameras
 from retrieval import PoseInitialiser, StartPose
 from retrieval.views import object_centre
-from retrieval.warp import homography, roll, warp
 
 KINDS = ("eloftr", "xfeat", "sift")  # the paper's way takes the first of them that is there
 WIDE, NEAR = 15.0, 5.0  # degrees and percent
@@ -84,26 +86,6 @@ def missing(kind: str, checkpoint: str) -> str:
 def spread(items: list, count: int) -> list:
     """At most `count` of the items, evenly spread; all for 0."""
     return evenly(items, count or len(items))
-
-
-def turned(image: Tensor, camera: Camera, degrees: float) -> tuple[Tensor, Camera]:
-    """A photograph [C, H, W] and its camera, turned in the plane about the principal point.
-
-    `degrees`: from right to down, clockwise as one looks at the image. Corners that come into view
-    continue the border.
-    """
-    if degrees == 0:
-        return image, camera
-    k, angle = camera.intrinsics, math.radians(degrees)
-    image = warp(image, homography(k, k, angle), k.height, k.width)
-    return image, camera.with_pose(roll(angle) @ camera.world_to_camera)
-
-
-def from_distance(camera: Camera, centre: Tensor, ratio: float) -> Camera:
-    """A camera moved towards `centre` [3] or away from it, to `ratio` times the distance."""
-    pose = camera.world_to_camera.clone()
-    pose[:3, 3] += (ratio - 1) * (pose[:3, :3] @ centre + pose[:3, 3])
-    return camera.with_pose(pose)
 
 
 def error(world_to_camera: Tensor, truth: Camera, centre: Tensor) -> tuple[float, float]:
@@ -155,7 +137,7 @@ def grouped(rows: list[dict]) -> dict[str, dict]:
         if row["turned_deg"]:
             names = [f"turned by {row['turned_deg']:g}"]
         elif row["distance"] != 1:
-            names = [f"rendered from {row['distance']:g} of the distance"]
+            names = [f"from {row['distance']:g} of the distance"]
         else:
             names = ["all", f"light {row['light']}"]
             names += ["the turned ones, upright"] * (row["query"] in again)
@@ -296,8 +278,12 @@ def measure(cfg: TestConfig, options: argparse.Namespace, kinds: list[str]) -> d
                 targets.append(target)
         for ratio in options.distances:
             camera = from_distance(truth[query.id], centre, ratio)
-            with torch.no_grad():
-                image = render(models.joined or models.colour, camera).image.clamp(0, 1)
+            if options.resampled:
+                image = torch.cat([query.image(), mirrored[query.id].image()]).to(device)
+                image = resampled(image, camera, centre, 1 / ratio)
+            else:
+                with torch.no_grad():
+                    image = render(models.joined or models.colour, camera).image.clamp(0, 1)
             if len(image) == 3:
                 image = torch.cat([image, net(image[None])[0]])
             note(query, Target.of(image, query.intrinsics), camera, 0.0, ratio)
@@ -360,6 +346,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--distances", type=float, nargs="+", default=[], help="times the true one, rendered"
+    )
+    parser.add_argument(
+        "--resampled", action="store_true", help="photographs resampled, not renderings, there"
     )
     parser.add_argument("--batched", action="store_true", help="time all queries together, too")
     parser.add_argument(
