@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.pose_system import pose_system
 from gaussian_renderer.render import render
-from gaussian_renderer.se3 import pivoted_basis, se3_exp
+from gaussian_renderer.se3 import hat, pivoted_basis
 from retrieval.compare import (
     FLAT_VARIANCE,
     SILHOUETTE_CHANNELS,
@@ -254,10 +255,33 @@ class Aligner:
         matrix = basis.mT @ hessian @ basis
         diagonal = matrix.diagonal(dim1=1, dim2=2)
         least = LEAST_CURVATURE * diagonal.amax(1, keepdim=True) + 1e-9
-        damped = matrix + torch.diag_embed(damping[:, None] * diagonal.clamp_min(least))
-        step = -solved(damped, (basis.mT @ gradient[..., None])[..., 0])
+        diagonal += damping[:, None] * diagonal.clamp_min(least)
+        step = -solved(matrix, (basis.mT @ gradient[..., None])[..., 0])
         step = step * (STEP_LIMIT / step.abs().amax(1).clamp_min(1e-12)).clamp_max(1)[:, None]
-        return se3_exp((basis @ step[..., None])[..., 0]) @ poses
+        return moved(poses, (basis @ step[..., None])[..., 0])
+
+
+def moved(poses: Tensor, twists: Tensor) -> Tensor:
+    """exp(twist) @ pose, [B, 4, 4], for turns of STEP_LIMIT: `se3_exp` in half of its launches."""
+    rho, phi = twists[:, :3], twists[:, 3:]
+    powers, series = _series(twists.device)
+    skew = hat(phi)
+    a, b, c = ((phi * phi).sum(1, keepdim=True) ** powers @ series)[..., None, None].unbind(1)
+    square = skew @ skew
+    turn, along = a * skew + b * square, b * skew + c * square  # both less the identity
+    shift = rho[..., None] + along @ rho[..., None]
+    top = poses[:, :3] + turn @ poses[:, :3]
+    return torch.cat([torch.cat([top[..., :3], top[..., 3:] + shift], 2), poses[:, 3:]], 1)
+
+
+@functools.cache
+def _series(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Exponents [6], and the coefficients [6, 3] with them of sin(t) / t, (1 - cos t) / t^2 and
+    (t - sin t) / t^3 in t^2: exact to float64 rounding for t below a half."""
+    terms = range(6)
+    rows = [[(-1) ** n / math.factorial(2 * n + k) for k in (1, 2, 3)] for n in terms]
+    exponents = torch.tensor(terms, dtype=torch.float64, device=device)
+    return exponents, torch.tensor(rows, dtype=torch.float64, device=device)
 
 
 def solved(matrices: Tensor, vectors: Tensor) -> Tensor:

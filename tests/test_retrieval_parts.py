@@ -9,7 +9,7 @@ from EfficientLoFTR import Matches
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error, se3_exp
-from retrieval.align import Aligner, Windows, eliminated, flattest, solved
+from retrieval.align import STEP_LIMIT, Aligner, Windows, eliminated, flattest, moved, solved
 from retrieval.cache import cached_features, signature_of
 from retrieval.compare import FLAT_VARIANCE, climb, likeness, opponent, similarity
 from retrieval.original import better_half, shrink
@@ -307,6 +307,15 @@ def test_queries_aligned_together_end_where_each_ends_alone():
             pose, value = alone[owner].align(starts[i : i + 1], 4)
             torch.testing.assert_close(poses[i], pose[0], atol=1e-5, rtol=0)
             torch.testing.assert_close(values[i], value[0], atol=1e-5, rtol=0)
+
+
+def test_a_step_moves_as_the_exponential_does():
+    generator = torch.Generator().manual_seed(5)
+    twists = 2 * STEP_LIMIT * (torch.rand(20, 6, generator=generator).double() - 0.5)
+    twists[:, :3] *= 30  # world units are any
+    twists[0, 3:] = 0
+    poses = torch.stack([camera.world_to_camera for camera in orbit(20)])
+    torch.testing.assert_close(moved(poses, twists), se3_exp(twists) @ poses, rtol=0, atol=1e-13)
 
 
 def test_elimination_solves_as_the_library_does():
