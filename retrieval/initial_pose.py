@@ -35,7 +35,7 @@ from retrieval.warp import fitted, homography, map_points, warp
 
 DISTINCT_DEG = 15.0  # hypotheses handed on differ by more than this
 MATCHES_FROM = 2  # index of the resolution where poses by matches join: they are close, or lost
-QUERIES_AT_ONCE = {"cuda": 16}  # that are searched together; elsewhere one after the other
+QUERIES_AT_ONCE = {"cuda": 32}  # that are searched together; elsewhere one after the other
 ALPHAS_AT_ONCE = 32  # views
 OTHER_DISTANCES = (0.65, 1.55)  # times the gallery's: tried where no view is similar
 SIMILAR_VIEW = 0.45  # where the best view is less similar, the distance is in question
