@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
+from gaussian_renderer.render import calibration
 
 
 def pose_system(
@@ -34,7 +35,7 @@ def pose_system(
         gaussians.opacities,
         sh=gaussians.sh,
         viewmat=world_to_camera.to(device, gaussians.means.dtype),
-        intrinsics=intrinsics.matrix(device),
+        intrinsics=calibration(intrinsics, device, gaussians.means.dtype),
         size=(intrinsics.height, intrinsics.width),
         direction_term=direction_term,
         **residuals,

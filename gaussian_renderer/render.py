@@ -14,7 +14,7 @@ from gaussian_renderer.gaussians import GaussianModel
 
 
 @functools.lru_cache(maxsize=4096)
-def _pinhole(intrinsics: Intrinsics, device: torch.device, dtype: torch.dtype) -> Tensor:
+def calibration(intrinsics: Intrinsics, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The calibration matrix; not copied to the device anew for every image."""
     with torch.inference_mode(False):  # it may serve a rendering with gradients next
         return intrinsics.matrix(device, dtype)
@@ -73,7 +73,7 @@ def render(
         sh=gaussians.sh,
         colours=None,
         viewmat=viewmat,
-        intrinsics=_pinhole(intrinsics, means.device, means.dtype),
+        intrinsics=calibration(intrinsics, means.device, means.dtype),
         size=(intrinsics.height, intrinsics.width),
         background=gaussians.background if background is None else background,
         means2d_offset=means2d_offset,
@@ -103,7 +103,7 @@ def render_values(
         gaussians.opacities,
         colours=values,
         viewmat=camera.viewmat(means.device, means.dtype),
-        intrinsics=_pinhole(intrinsics, means.device, means.dtype),
+        intrinsics=calibration(intrinsics, means.device, means.dtype),
         size=(intrinsics.height, intrinsics.width),
         background=background,
     )

@@ -49,7 +49,7 @@ def se3_exp(twist: Tensor) -> Tensor:
     rotation = eye + a * skew + b * square
     translation = (eye + b * skew + c * square) @ rho[..., None]
     top = torch.cat([rotation, translation], -1)
-    bottom = torch.tensor([0, 0, 0, 1], dtype=twist.dtype, device=twist.device)
+    bottom = torch.eye(4, dtype=twist.dtype, device=twist.device)[3:]  # made there: no copy
     return torch.cat([top, bottom.expand(*top.shape[:-2], 1, 4)], -2)
 
 

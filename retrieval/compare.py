@@ -6,6 +6,7 @@ a window changes nothing. It is taken on luma and two opponent colours.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -25,8 +26,14 @@ CLIMB_BETAS = (0.8, 0.95)  # of Adam: the way is short
 def opponent(images: Tensor) -> Tensor:
     """Luma, red-green and blue-yellow of each RGB triple of [B, 3n, H, W]; same shape."""
     triples = images.unflatten(1, (-1, 3))
-    turned = torch.einsum("oc,btchw->btohw", torch.tensor(OPPONENT).to(images), triples)
+    turned = torch.einsum("oc,btchw->btohw", _opponent(images.device, images.dtype), triples)
     return turned.flatten(1, 2)
+
+
+@functools.cache
+def _opponent(device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # it may serve images with gradients next
+        return torch.tensor(OPPONENT, device=device, dtype=dtype)
 
 
 def similarity(
@@ -87,21 +94,21 @@ def likeness(
         -1..1, as `similarity`.
     """
     known = silhouette is not None
-    shown = shrunk(rendering, alpha if known else None)
-    return similarity(shrunk(query, silhouette), shown).item()
+    shown = shrunk(rendering[None], alpha[None] if known else None)
+    return similarity(shrunk(query[None], silhouette[None] if known else None), shown).item()
 
 
-def shrunk(image: Tensor, alpha: Tensor | None) -> Tensor:
-    """What `likeness` takes `similarity` of: [C, H, W] and alpha [1, H, W] averaged down, [1, ...].
+def shrunk(images: Tensor, alphas: Tensor | None) -> Tensor:
+    """What `likeness` takes `similarity` of: [B, C, H, W] and alpha [B, 1, H, W] averaged down.
 
     The longer side gets COMPARE_PX.
     """
-    factor = COMPARE_PX / max(image.shape[-2:])
-    size = tuple(max(WINDOW_PX, round(n * factor)) for n in image.shape[-2:])
-    image, alpha = (
-        None if x is None else F.interpolate(x[None], size, mode="area") for x in (image, alpha)
+    factor = COMPARE_PX / max(images.shape[-2:])
+    size = tuple(max(WINDOW_PX, round(n * factor)) for n in images.shape[-2:])
+    images, alphas = (
+        None if x is None else F.interpolate(x, size, mode="area") for x in (images, alphas)
     )
-    return described(image, alpha)
+    return described(images, alphas)
 
 
 def climb(
