@@ -34,6 +34,8 @@ from piad.run_folder import RunFolder
 from piad.scenes import load_scene
 from piad.target import Target
 
+LIMITS = (0.05, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+
 
 def cropped(path: Path, intrinsics: Intrinsics) -> Tensor:
     """The middle of a photograph at a query's size, [3, H, W]."""
@@ -70,6 +72,8 @@ def true_shares(run, scene, reflectance, models, own: float, refine: RefineConfi
         record = run.poses[query.id]
         if record["camera_to_world"] is None:
             print(f"true {query.id} is refused: {record['message']}")
+            share = (record.get("agreement") or 0.0) / own
+            rows.append((share, record["confidence"], query.id))
             continue
         camera = Camera.from_opengl(query.intrinsics, torch.tensor(record["camera_to_world"]))
         target = make_target(query, other, device)
@@ -89,6 +93,28 @@ def foreign_row(name: str, target: Target, initialiser, models, own: float, cfg)
         "start_similarity": start.confidence,
         "share": verdict.agreement / own,
         "refused_by": ["start"] * (start.status != "ok") + ["agreement"] * verdict.refused,
+        "ambiguous": verdict.ambiguous,
+    }
+
+
+def at_limits(true: list[tuple], foreign: list[dict]) -> None:
+    """How many of each would be refused by one figure alone, at several limits."""
+    for name, column, place in (("share", "share", 0), ("start similarity", "start_similarity", 1)):
+        print(f"refused by {name} alone, true and foreign:")
+        for limit in LIMITS:
+            lost = sum(row[place] < limit for row in true)
+            kept_out = sum(row[column] < limit for row in foreign)
+            print(f"  below {limit:.3f}: {lost} of {len(true)}, {kept_out} of {len(foreign)}")
+
+
+def verdicts(foreign: list[dict]) -> dict[str, int]:
+    """How many of the foreign photographs end with each verdict."""
+    refused = sum(bool(row["refused_by"]) for row in foreign)
+    doubted = sum(not row["refused_by"] and row["ambiguous"] for row in foreign)
+    return {
+        "not found": refused,
+        "found, but ambiguous": doubted,
+        "found with confidence": len(foreign) - refused - doubted,
     }
 
 
@@ -100,7 +126,7 @@ def report(true: list[tuple], foreign: list[dict], limit: float) -> None:
     print(f"  lowest start {min((start for _, start, _ in true), default=float('nan')):.3f}")
     print(f"foreign: {len(foreign)}, highest shares:")
     for row in sorted(foreign, key=lambda row: -row["share"])[:8]:
-        by = " and ".join(row["refused_by"]) or "NOTHING"
+        by = " and ".join(row["refused_by"]) or ("doubted" if row["ambiguous"] else "NOTHING")
         print(
             f"  {row['share']:.3f}, start {row['start_similarity']:.3f}, refused by {by}: "
             f"{row['photograph']}"
@@ -109,6 +135,8 @@ def report(true: list[tuple], foreign: list[dict], limit: float) -> None:
     by_agreement = sum("agreement" in row["refused_by"] for row in foreign)
     passed = sum(not row["refused_by"] for row in foreign)
     print(f"  refused by start {by_start}, by agreement {by_agreement}, by nothing {passed}")
+    print("  " + ", ".join(f"{name}: {count}" for name, count in verdicts(foreign).items()))
+    at_limits(true, foreign)
 
 
 def main() -> None:

@@ -1,17 +1,21 @@
 """Start poses against the true ones: ours with every matcher there is, beside the paper's way.
 
     python -m benchmarks.start_pose --obj Spring [--matchers xfeat sift --count 20 --json f.json]
-        [--rotate 22.5 90 --rotate_count 10] [--time_eloftr 4]
+        [--rotate 22.5 90 --rotate_count 10] [--distances 0.65 1.5] [--batched] [--time_eloftr 4]
 
 Needs a run of pose_estimation.py (models, reflectance images) and true query poses. Angles in
 degrees, distances of camera centres in percent of the distance between camera and object. A query
 that is not_found counts as missed, in the medians as infinitely far. "Best kept" is the nearest of
 the hypotheses handed on, which the refinement chooses from; the paper's way hands on one.
 
-Every query goes through all ways in turn, in one process on one thread; a turned one through ours.
+Every query goes through all ways in turn, in one process on one thread (through the paper's, which
+is slow, only --paper_count of them); a turned one through ours.
 Seconds are processor time (wall time on a GPU) of the search alone: the gallery's encoding is timed
-apart, the query's reflectance is there before. They compare within one run only. All other options
-go to the config.
+apart, the query's reflectance is there before. They compare within one run only. With --distances
+the model is rendered from the queries' directions at so many times their distances, and searched
+for by ours (--resampled: the photograph is made as much smaller or larger, whose perspective is
+then slightly wrong); --batched times all queries handed over together. All other options go to the
+config.
 """
 
 from __future__ import annotations
@@ -30,11 +34,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.start_pose_queries import from_distance, resampled, turned
 from EfficientLoFTR.efficientloftr import EfficientLoFTRMatcher, build_network
 from EfficientLoFTR.select import ORIGINAL_PLACE
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_json
+from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error
 from piad.cli import choose_device, run_script
 from piad.config import TestConfig
@@ -49,7 +55,6 @@ from piad.target import Target
 from piad.true_poses import true_query_cameras
 from retrieval import PoseInitialiser, StartPose
 from retrieval.views import object_centre
-from retrieval.warp import homography, roll, warp
 
 KINDS = ("eloftr", "xfeat", "sift")  # the paper's way takes the first of them that is there
 WIDE, NEAR = 15.0, 5.0  # degrees and percent
@@ -65,7 +70,7 @@ COLUMNS = {  # of the table: heading and format
     "best_median_deg": ("median d", "9.2f"),
     "best_median_percent": ("median %", "9.2f"),
     "num_kept": ("kept", "6.1f"),
-    "seconds": ("s", "8.2f"),
+    "seconds": ("s", "8.3f"),
 }
 
 
@@ -81,19 +86,6 @@ def missing(kind: str, checkpoint: str) -> str:
 def spread(items: list, count: int) -> list:
     """At most `count` of the items, evenly spread; all for 0."""
     return evenly(items, count or len(items))
-
-
-def turned(image: Tensor, camera: Camera, degrees: float) -> tuple[Tensor, Camera]:
-    """A photograph [C, H, W] and its camera, turned in the plane about the principal point.
-
-    `degrees`: from right to down, clockwise as one looks at the image. Corners that come into view
-    continue the border.
-    """
-    if degrees == 0:
-        return image, camera
-    k, angle = camera.intrinsics, math.radians(degrees)
-    image = warp(image, homography(k, k, angle), k.height, k.width)
-    return image, camera.with_pose(roll(angle) @ camera.world_to_camera)
 
 
 def error(world_to_camera: Tensor, truth: Camera, centre: Tensor) -> tuple[float, float]:
@@ -135,7 +127,7 @@ def summary(rows: list[dict]) -> dict:
 
 
 def grouped(rows: list[dict]) -> dict[str, dict]:
-    """{way, and which queries: summary}: all upright ones, each light, and every turn.
+    """{way, and which queries: summary}: all upright ones, each light, every turn and distance.
 
     Where queries were turned, the same ones upright stand beside them.
     """
@@ -144,6 +136,8 @@ def grouped(rows: list[dict]) -> dict[str, dict]:
     for row in rows:
         if row["turned_deg"]:
             names = [f"turned by {row['turned_deg']:g}"]
+        elif row["distance"] != 1:
+            names = [f"from {row['distance']:g} of the distance"]
         else:
             names = ["all", f"light {row['light']}"]
             names += ["the turned ones, upright"] * (row["query"] in again)
@@ -194,14 +188,31 @@ class Ways:
             self.searches[name] = pose_initialiser(scene, reflectance, models, own, device)
             self.gallery_seconds[name] = self.clock() - began
 
-    def rows(self, target: Target, truth: Camera, centre: Tensor, degrees: float) -> list[dict]:
+    def batched_seconds(self, targets: list[Target]) -> dict[str, float]:
+        """Seconds per query of our ways, all handed over together; the second time counts."""
+        seconds = {}
+        for name, search in self.searches.items():
+            if search.cfg.initial_pose == "original":
+                continue
+            for _ in range(2):
+                began = self.clock()
+                search.locate_many(
+                    [target.image[:3] for target in targets],
+                    [target.image[3:] for target in targets],
+                    [target.intrinsics for target in targets],
+                    [target.silhouette for target in targets],
+                )
+                seconds[name] = (self.clock() - began) / len(targets)
+        return seconds
+
+    def rows(self, target: Target, truth: Camera, centre: Tensor, ours_alone: bool) -> list[dict]:
         """One row for each way: the errors of its start pose and of its best hypothesis.
 
-        The paper's way is left out for a turned query: photographs' poses don't turn with it.
+        The paper's way has no photographs for a turned query, or for another distance.
         """
         rows = []
         for name, search in self.searches.items():
-            if degrees and search.cfg.initial_pose == "original":
+            if ours_alone and search.cfg.initial_pose == "original":
                 continue
             began = self.clock()
             start: StartPose = search.locate(
@@ -242,8 +253,17 @@ def measure(cfg: TestConfig, options: argparse.Namespace, kinds: list[str]) -> d
     centre, lights = object_centre([view.camera for view in scene.gallery]), query_lights(scene)
     chosen = spread([query for query in scene.queries if query.id in truth], options.count)
     again = {query.id for query in spread(chosen, options.rotate_count)} if options.rotate else ()
+    papers = {query.id for query in spread(chosen, options.paper_count)}
     mirrored = {query.id: query for query in reflectance.queries}
-    rows, ends = [], time.monotonic() + 60 * options.minutes
+    rows, targets, ends = [], [], time.monotonic() + 60 * options.minutes
+
+    def note(query, target: Target, camera: Camera, turned_deg: float, distance: float) -> None:
+        ours_alone = turned_deg != 0 or distance != 1 or query.id not in papers
+        for row in ways.rows(target, camera, centre, ours_alone):
+            which = {"query": query.id, "light": lights.get(query.id, "?")}
+            rows.append(which | {"turned_deg": turned_deg, "distance": distance} | row)
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+
     for query in chosen:
         if rows and time.monotonic() > ends:
             print(f"time is up: of {len(chosen)} queries those from {query.id} on are left out")
@@ -253,11 +273,20 @@ def measure(cfg: TestConfig, options: argparse.Namespace, kinds: list[str]) -> d
             # a turned photograph is a new one, and so is its reflectance
             albedo = net(image[None])[0] if degrees else mirrored[query.id].image().to(device)
             target = Target.of(torch.cat([image, albedo]), query.intrinsics)
-            for row in ways.rows(target, camera, centre, degrees):
-                light = lights.get(query.id, "?")
-                row = {"query": query.id, "light": light, "turned_deg": degrees} | row
-                rows.append(row)
-                print(json.dumps(row), file=sys.stderr, flush=True)
+            note(query, target, camera, degrees, 1.0)
+            if not degrees:
+                targets.append(target)
+        for ratio in options.distances:
+            camera = from_distance(truth[query.id], centre, ratio)
+            if options.resampled:
+                image = torch.cat([query.image(), mirrored[query.id].image()]).to(device)
+                image = resampled(image, camera, centre, 1 / ratio)
+            else:
+                with torch.no_grad():
+                    image = render(models.joined or models.colour, camera).image.clamp(0, 1)
+            if len(image) == 3:
+                image = torch.cat([image, net(image[None])[0]])
+            note(query, Target.of(image, query.intrinsics), camera, 0.0, ratio)
     half = (len(scene.gallery) + 1) // 2
     result = {
         "class_name": cfg.class_name,
@@ -266,6 +295,8 @@ def measure(cfg: TestConfig, options: argparse.Namespace, kinds: list[str]) -> d
         "num_gallery": len(scene.gallery),
         "gallery_seconds": ways.gallery_seconds,
     }
+    if options.batched:
+        result["batched_seconds"] = ways.batched_seconds(targets)
     if options.time_eloftr:
         pair = chosen[0].image(), scene.gallery[0].image()
         seconds = eloftr_seconds(*pair, options.time_eloftr, half, device)
@@ -288,6 +319,8 @@ def report(result: dict) -> None:
     print("(behind the bar: the best of the hypotheses kept; missing: not_found, percent)")
     for way, seconds in result["gallery_seconds"].items():
         print(f"gallery of {result['num_gallery']}, once, {way}: {seconds:.1f} s")
+    for way, seconds in result.get("batched_seconds", {}).items():
+        print(f"{way}: {seconds:.4f} s per query, all handed over together")
     times = {n.split(":")[0]: v["seconds"] for n, v in result["summary"].items() if ": all" in n}
     paper = next(way for way in times if way.startswith("paper"))
     yardsticks = {paper: times[paper]}
@@ -308,6 +341,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--rotate", type=float, nargs="+", default=[], help="degrees, turns queries in the plane"
     )
     parser.add_argument("--rotate_count", type=int, default=0, help="of them are turned; 0: all")
+    parser.add_argument(
+        "--paper_count", type=int, default=0, help="of them go through the paper's way; 0: all"
+    )
+    parser.add_argument(
+        "--distances", type=float, nargs="+", default=[], help="times the true one, rendered"
+    )
+    parser.add_argument(
+        "--resampled", action="store_true", help="photographs resampled, not renderings, there"
+    )
+    parser.add_argument("--batched", action="store_true", help="time all queries together, too")
     parser.add_argument(
         "--time_eloftr", type=int, default=0, help="pairs to time an untrained network on"
     )

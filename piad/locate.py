@@ -84,10 +84,12 @@ def locate_queries(
         for query in batch:  # what another photograph left there
             shutil.rmtree(folders[query.id], ignore_errors=True)
         targets = [make_target(query, reflectance_of[query.id], device) for query in batch]
-        starts = [
-            initialiser.locate(t.image[:3], t.image[3:], t.intrinsics, t.silhouette)
-            for t in targets
-        ]
+        starts = initialiser.locate_many(
+            [target.image[:3] for target in targets],
+            [target.image[3:] for target in targets],
+            [target.intrinsics for target in targets],
+            [target.silhouette for target in targets],
+        )
         refined = refine_located(targets, starts, models, cfg.refine)
         for query, target, start, found in zip(batch, targets, starts, refined, strict=True):
             verdict = None

@@ -9,6 +9,9 @@ m - (q - o) / g: the rendering's distance from the query in the rendering's ligh
 
 from __future__ import annotations
 
+import copy
+import functools
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +23,7 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.pose_system import pose_system
 from gaussian_renderer.render import render
-from gaussian_renderer.se3 import pivoted_basis, se3_exp
+from gaussian_renderer.se3 import hat, pivoted_basis
 from retrieval.compare import (
     FLAT_VARIANCE,
     SILHOUETTE_CHANNELS,
@@ -38,8 +41,9 @@ STEP_LIMIT = 0.15  # rad about the object, or share of its distance
 class Windows:
     """Means over all windows of an image, as two matrix products."""
 
-    def __init__(self, height: int, width: int) -> None:
-        self.rows, self.columns = _averaging(height), _averaging(width)
+    def __init__(self, height: int, width: int, device: torch.device | str = "cpu") -> None:
+        device = torch.device(device)
+        self.rows, self.columns = _averaging(height, device), _averaging(width, device)
 
     def mean(self, image: Tensor) -> Tensor:
         """[..., H, W] -> [..., h, w], one value for each window."""
@@ -50,7 +54,8 @@ class Windows:
         return self.rows.T @ (values @ self.columns)
 
 
-def _averaging(length: int) -> Tensor:
+@functools.lru_cache(maxsize=256)
+def _averaging(length: int, device: torch.device) -> Tensor:
     """[number of windows, length]: means over WINDOW_PX pixels, the last window at the border."""
     window = min(WINDOW_PX, length)
     last = length - window
@@ -58,111 +63,154 @@ def _averaging(length: int) -> Tensor:
     matrix = torch.zeros(len(firsts), length)
     for row, first in enumerate(firsts):
         matrix[row, first : first + window] = 1 / window
-    return matrix
+    return matrix.to(device)
 
 
 class Sums(NamedTuple):
-    """A query's windows: its mean and variance [1, C, h, w]."""
+    """Queries' images [Q, C', H, W] and the mean and variance of their windows [Q, C', h, w].
+
+    The silhouette, where there is one, is the last channel.
+    """
 
     image: Tensor
     mean: Tensor
     variance: Tensor
 
+    def of(self, rows: Tensor) -> Sums:
+        """Those of chosen queries."""
+        return Sums(*(part[rows] for part in self))
+
+
+class Seen(NamedTuple):
+    """Renderings' windows: mean, variance, covariance with the query, [B, C', h, w] each."""
+
+    mean: Tensor
+    variance: Tensor
+    covariance: Tensor
+
 
 @dataclass
 class Aligner:
-    """A query at one resolution.
+    """Queries at one resolution, on the device of their tensors and the model's.
 
-    query: [C, H, W], the model's channels; silhouette: [1, H, W], 1 on the object, or None;
-    intrinsics: its pinhole; centre: of the object, [3], float64, what is turned about.
+    queries: [Q, C, H, W], the model's channels; silhouettes: [Q, 1, H, W], 1 on the object, or
+    None; intrinsics: their pinhole; centre: of the object, [3], float64, what is turned about.
+    Poses are of one query, or with `of` each of its own.
     """
 
-    query: Tensor
-    silhouette: Tensor | None
+    queries: Tensor
+    silhouettes: Tensor | None
     intrinsics: Intrinsics
     gaussians: GaussianModel
     centre: Tensor
 
     def __post_init__(self) -> None:
-        self.windows = Windows(*self.query.shape[-2:])
-        self.known = self._sums(self.query[None])
-        self.shape = self.shape_weight = None
-        if self.silhouette is not None:
-            self.shape = self._sums(self.silhouette[None])
+        self.waits_for_nothing = self.queries.is_cuda
+        self.camera = Camera(self.intrinsics, torch.eye(4))  # its pose isn't used
+        self.windows = Windows(*self.queries.shape[-2:], self.queries.device)
+        images, shapes = self.queries, self.silhouettes
+        self.known = self._sums(images if shapes is None else torch.cat([images, shapes], 1))
+        self.times = images.new_ones(self.known.image.shape[1], 1, 1)
+        self.shape_weight = None
+        if shapes is not None:
+            self.times[-1] = SILHOUETTE_CHANNELS
             # as for the image where it correlates fully; flat windows have nothing to say
-            says = self.shape.variance > FLAT_VARIANCE
-            weight = SILHOUETTE_CHANNELS * says / (self.shape.variance + FLAT_VARIANCE)
+            variance = self.known.variance[:, -1:]
+            weight = SILHOUETTE_CHANNELS * (variance > FLAT_VARIANCE) / (variance + FLAT_VARIANCE)
             self.shape_weight = self.windows.spread(weight)
 
     def _sums(self, image: Tensor) -> Sums:
         mean = self.windows.mean(image)
         return Sums(image, mean, (self.windows.mean(image * image) - mean**2).clamp_min(0))
 
+    def of(self, rows: Tensor) -> Aligner:
+        """The aligner of poses that belong to the queries `rows` [B]."""
+        if len(self.queries) == 1:
+            return self
+        chosen = copy.copy(self)
+        chosen.queries, chosen.known = self.queries[rows], self.known.of(rows)
+        if self.silhouettes is not None:
+            chosen.silhouettes = self.silhouettes[rows]
+            chosen.shape_weight = self.shape_weight[rows]
+        return chosen
+
+    @torch.no_grad()
     def align(self, poses: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Damped steps from each pose; the best seen, and their similarities with the query [B].
 
+        Nothing waits for the device.
+
         Args:
-            poses: world_to_camera [B, 4, 4], float64.
+            poses: world_to_camera [B, 4, 4], float64, on the queries' device.
             steps: of each pose; 0 measures only.
         """
         count = len(poses)
-        best, value = poses.clone(), torch.full((count,), -2.0)
-        hessian = torch.zeros(count, 6, 6, dtype=torch.float64)
-        gradient = torch.zeros(count, 6, dtype=torch.float64)
-        damping = torch.full((count,), DAMPING, dtype=torch.float64)
+        best, value = poses.clone(), self.queries.new_full((count,), -2.0)
+        hessian, gradient = poses.new_zeros(count, 6, 6), poses.new_zeros(count, 6)
+        damping = poses.new_full((count,), DAMPING)
         trial = poses
         for step in range(steps + 1):
-            seen, images = self._look(trial)
-            better = seen > value
-            value = torch.where(better, seen, value)
+            alike, seen = self._look(trial)
+            better = alike > value
+            value = torch.where(better, alike, value)
             best = torch.where(better[:, None, None], trial, best)
             if step == steps:
                 break
             if step:
-                damping *= torch.where(better, DAMPING_FALL, DAMPING_RISE)
-            moved = better.nonzero()[:, 0]
-            if len(moved):
-                system = self._system(trial[moved], images[moved])
-                hessian[moved], gradient[moved] = system
+                damping = damping * torch.where(better, DAMPING_FALL, DAMPING_RISE)
+            hessian, gradient = self._renewed(better, trial, seen, hessian, gradient)
             trial = self._stepped(best, hessian, gradient, damping)
         return best, value
 
+    def _renewed(self, better: Tensor, poses: Tensor, seen: Seen, hessian: Tensor, gradient):
+        """Hessian and gradient, those of the better poses made anew."""
+        if self.waits_for_nothing:  # all: which are better, the host would have to wait for
+            new_hessian, new_gradient = self._system(poses, seen)
+            return (
+                torch.where(better[:, None, None], new_hessian, hessian),
+                torch.where(better[:, None], new_gradient, gradient),
+            )
+        rows = better.nonzero()[:, 0]
+        if len(rows):
+            some = Seen(*(part[rows] for part in seen))
+            hessian[rows], gradient[rows] = self.of(rows)._system(poses[rows], some)
+        return hessian, gradient
+
     @torch.no_grad()
-    def _look(self, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarity of query and renderings [B], and the renderings [B, C, H, W]."""
-        camera = Camera(self.intrinsics, poses[0])
-        drawn = render(self.gaussians, camera, viewmat=poses.float())
-        total = weight = 0.0
-        pairs = [(self.known, drawn.image, 1)]
-        if self.shape is not None:
-            pairs.append((self.shape, drawn.alpha, SILHOUETTE_CHANNELS))
-        for known, shown, times in pairs:
-            mean, variance, covariance = self._against(known, shown)
-            value, counts = correlation(known.variance, variance, covariance)
-            total = total + times * value.sum((1, 2, 3))
-            weight = weight + times * counts.sum((1, 2, 3))
-        return total / weight.clamp_min(1e-6), drawn.image
+    def _look(self, poses: Tensor) -> tuple[Tensor, Seen]:
+        """Similarity of query and renderings [B], and the renderings' windows."""
+        drawn = render(self.gaussians, self.camera, viewmat=poses.float())
+        parts = [drawn.image] if self.silhouettes is None else [drawn.image, drawn.alpha]
+        seen = self._against(parts)
+        value, counts = correlation(self.known.variance, seen.variance, seen.covariance)
+        total, weight = ((x * self.times).sum((1, 2, 3)) for x in (value, counts))
+        return total / weight.clamp_min(1e-6), seen
 
-    def _against(self, known: Sums, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and variance of renderings, and their covariance with the query, by window."""
-        mean = self.windows.mean(shown)
-        variance = (self.windows.mean(shown * shown) - mean**2).clamp_min(0)
-        return mean, variance, self.windows.mean(shown * known.image) - mean * known.mean
+    def _against(self, parts: list[Tensor]) -> Seen:
+        """Windows of renderings, whose channels may come in parts."""
+        known, (count, _, height, width) = self.known, parts[0].shape
+        shape = (3, count, known.image.shape[1], height, width)
+        powers = parts[0].new_empty(shape)  # the rendering, its square, its product with the query
+        shown = torch.cat(parts, 1, out=powers[0])
+        torch.mul(shown, shown, out=powers[1])
+        torch.mul(shown, known.image, out=powers[2])
+        mean, square, product = self.windows.mean(powers)
+        return Seen(mean, (square - mean**2).clamp_min(0), product - mean * known.mean)
 
-    def _system(self, poses: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _system(self, poses: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
         """Gauss-Newton matrix [B, 6, 6] and gradient [B, 6] of twists at poses."""
-        target, weight = self._relit(images)
-        count, channels = len(poses), images.shape[1]
-        light = images.new_ones(count, channels)
+        target, weight = self._relit(seen)
+        count, channels = target.shape[:2]
+        light = target.new_ones(count, channels)
         shape, shape_weight = (
             None if x is None else x.expand(count, -1, -1, -1).contiguous()
-            for x in (None if self.shape is None else self.shape.image, self.shape_weight)
+            for x in (self.silhouettes, self.shape_weight)
         )
         found = pose_system(
             self.gaussians,
             poses,
             self.intrinsics,
-            target=target.contiguous(),
+            target=target,
             weight=weight.contiguous(),
             gain=light,
             offset=torch.zeros_like(light),
@@ -173,28 +221,28 @@ class Aligner:
         )
         return found.H[:, :6, :6].double(), found.g[:, :6].double()
 
-    def _relit(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _relit(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """The query in the light of renderings, and its pixels' weights, [B, C, H, W] each.
 
         A pixel's target is the mean of what its windows ask for, by their weights g^2 / variance.
         """
-        mean, variance, covariance = self._against(self.known, images)
+        colours = slice(0, self.queries.shape[1])
+        mean, variance, covariance = (part[:, colours] for part in seen)
+        known = Sums(*(part[:, colours] for part in self.known))
         gain = (covariance / (variance + FLAT_VARIANCE)).clamp_min(0)
-        over = gain / (self.known.variance + FLAT_VARIANCE)  # g / variance
-        weight = self.windows.spread(gain * over)
-        asked = self.windows.spread(over * (gain * mean - self.known.mean))
-        asked = asked + self.windows.spread(over) * self.known.image
-        return asked / weight.clamp_min(1e-8), weight
+        over = gain / (known.variance + FLAT_VARIANCE)  # g / variance
+        asked = over * (gain * mean - known.mean)
+        weight, asked, over = self.windows.spread(torch.stack([gain * over, asked, over]))
+        return (asked + over * known.image) / weight.clamp_min(1e-8), weight
 
-    def flattest(self, pose: Tensor) -> Tensor:
-        """The twist [6] at a pose [4, 4] that moves the image least.
-
-        About the object and in units of its distance, it has length 1.
-        """
-        _, images = self._look(pose[None])
-        hessian, _ = self._system(pose[None], images)
-        basis = self._basis(pose[None])[0]
-        return basis @ torch.linalg.eigh(basis.T @ hessian[0] @ basis).eigenvectors[:, 0]
+    @torch.no_grad()
+    def curvature(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Gauss-Newton matrices [B, 6, 6] at poses [B, 4, 4] of steps about the object, in units of
+        its distance; and what turns such steps into twists of the camera, [B, 6, 6]."""
+        _, seen = self._look(poses)
+        hessian, _ = self._system(poses, seen)
+        basis = self._basis(poses)
+        return basis.mT @ hessian @ basis, basis
 
     def _basis(self, poses: Tensor) -> Tensor:
         """[B, 6, 6] from steps about the object, in units of its distance, to camera twists."""
@@ -207,12 +255,62 @@ class Aligner:
         matrix = basis.mT @ hessian @ basis
         diagonal = matrix.diagonal(dim1=1, dim2=2)
         least = LEAST_CURVATURE * diagonal.amax(1, keepdim=True) + 1e-9
-        damped = matrix + torch.diag_embed(damping[:, None] * diagonal.clamp_min(least))
-        step = -torch.linalg.solve(damped, basis.mT @ gradient[..., None])[..., 0]
+        diagonal += damping[:, None] * diagonal.clamp_min(least)
+        step = -solved(matrix, (basis.mT @ gradient[..., None])[..., 0])
         step = step * (STEP_LIMIT / step.abs().amax(1).clamp_min(1e-12)).clamp_max(1)[:, None]
-        return se3_exp((basis @ step[..., None])[..., 0]) @ poses
+        return moved(poses, (basis @ step[..., None])[..., 0])
 
 
-def sized(image: Tensor, intrinsics: Intrinsics) -> Tensor:
-    """[C, H, W] at the size of a pinhole, by area."""
-    return F.interpolate(image[None], (intrinsics.height, intrinsics.width), mode="area")[0]
+def moved(poses: Tensor, twists: Tensor) -> Tensor:
+    """exp(twist) @ pose, [B, 4, 4], for turns of STEP_LIMIT: `se3_exp` in half of its launches."""
+    rho, phi = twists[:, :3], twists[:, 3:]
+    powers, series = _series(twists.device)
+    skew = hat(phi)
+    a, b, c = ((phi * phi).sum(1, keepdim=True) ** powers @ series)[..., None, None].unbind(1)
+    square = skew @ skew
+    turn, along = a * skew + b * square, b * skew + c * square  # both less the identity
+    shift = rho[..., None] + along @ rho[..., None]
+    top = poses[:, :3] + turn @ poses[:, :3]
+    return torch.cat([torch.cat([top[..., :3], top[..., 3:] + shift], 2), poses[:, 3:]], 1)
+
+
+@functools.cache
+def _series(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Exponents [6], and the coefficients [6, 3] with them of sin(t) / t, (1 - cos t) / t^2 and
+    (t - sin t) / t^3 in t^2: exact to float64 rounding for t below a half."""
+    terms = range(6)
+    rows = [[(-1) ** n / math.factorial(2 * n + k) for k in (1, 2, 3)] for n in terms]
+    exponents = torch.tensor(terms, dtype=torch.float64, device=device)
+    return exponents, torch.tensor(rows, dtype=torch.float64, device=device)
+
+
+def solved(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """x [B, n] of A x = b, A positive definite, [B, n, n]; unchecked, so that nothing waits."""
+    if not matrices.is_cuda:
+        return torch.linalg.solve_ex(matrices, vectors[..., None])[0][..., 0]
+    return eliminated(matrices, vectors)
+
+
+def eliminated(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """`solved` by elimination: a GPU's libraries are slower at six rows, or can't be recorded."""
+    rows = torch.cat([matrices, vectors[..., None]], -1)
+    for k in range(rows.shape[1]):
+        own = rows[:, k : k + 1] / rows[:, k : k + 1, k : k + 1]
+        rows = rows.addcmul(rows[:, :, k : k + 1], own, value=-1)
+        rows[:, k : k + 1] = own
+    return rows[..., -1]
+
+
+def flattest(curvature: Tensor, basis: Tensor) -> Tensor:
+    """The twists [B, 6] that move the image least, by `Aligner.curvature`.
+
+    About the object and in units of its distance, they have length 1.
+    """
+    # the host is quicker at matrices of six rows
+    vectors = torch.linalg.eigh(curvature.cpu()).eigenvectors[..., :1]
+    return (basis @ vectors.to(basis))[..., 0]
+
+
+def sized(images: Tensor, intrinsics: Intrinsics) -> Tensor:
+    """[B, C, H, W] at the size of a pinhole, by area."""
+    return F.interpolate(images, (intrinsics.height, intrinsics.width), mode="area")

@@ -28,7 +28,7 @@ CLIMB_BETAS = (0.8, 0.95)  # of Adam: the way is short
 def opponent(images: Tensor) -> Tensor:
     """Luma, red-green and blue-yellow of each RGB triple of [B, 3n, H, W]; same shape."""
     triples = images.unflatten(1, (-1, 3)).flatten(3)
-    return (constant(OPPONENT, images) @ triples).view_as(images)
+    return (constant(OPPONENT, images) @ triples).reshape(images.shape)
 
 
 def _window_sums(x: Tensor) -> Tensor:

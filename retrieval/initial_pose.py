@@ -8,7 +8,8 @@ depth, give more candidates by PnP. Distinct poses are kept as hypotheses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,13 +20,13 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.render import render
-from gaussian_renderer.se3 import pose_error
 from retrieval.cache import cached_features, signature_of
 from retrieval.config import InitialPoseConfig
+from retrieval.framing import GalleryFraming, Photograph
 from retrieval.model.feature_net import FeatureNet
 from retrieval.original import original_start_pose, shrink
 from retrieval.pnp import pose_from_matches
-from retrieval.search import SAME_SIDE_DEG, Search, SearchQuery, distinct
+from retrieval.search import SAME_SIDE_DEG, Search, SearchQueries, distinct, distinct_rows
 from retrieval.shortlist import DESCRIBE_PX, Shortlist
 from retrieval.small_models import small_models
 from retrieval.start_pose import Hypothesis, StartPose
@@ -34,7 +35,13 @@ from retrieval.warp import fitted, homography, map_points, warp
 
 DISTINCT_DEG = 15.0  # hypotheses handed on differ by more than this
 MATCHES_FROM = 2  # index of the resolution where poses by matches join: they are close, or lost
+QUERIES_AT_ONCE = {"cuda": 32}  # that are searched together; elsewhere one after the other
+ALPHAS_AT_ONCE = 32  # views
+OTHER_DISTANCES = (0.65, 1.55)  # times the gallery's: tried where no view is similar
+SIMILAR_VIEW = 0.45  # where the best view is less similar, the distance is in question
 CONSIDERED = 40  # most similar views for each candidate wanted: many lie close together
+
+Order = list[tuple[int, int]]  # (rotation, view) pairs, most similar first
 
 
 class PoseInitialiser:
@@ -89,15 +96,30 @@ class PoseInitialiser:
         self.has_reflectance = gaussians.num_channels == 6
         self._fill_shortlist(reflectances if self.has_reflectance else photographs, content)
         path = self.cache_dir / "small_models.safetensors" if self.cache_dir else None
+        self.centre = object_centre(self.cameras)
         self.search = Search(
             self.gaussians,
             small_models(
                 self.gaussians, self.views, cfg.start_compare_px, cfg.start_model_steps, path
             ),
-            object_centre(self.cameras),
+            self.centre,
             cfg.start_aligned,
             cfg.start_align_steps,
         )
+        self.framing = GalleryFraming(*self._alphas())
+
+    @torch.no_grad()
+    def _alphas(self) -> tuple[Tensor, Intrinsics]:
+        """Coverage [V, 1, h, w] of the finest small model at all views, and its pinhole."""
+        model = self.search.models[-1]
+        pinhole = self.search.pinhole(self.intrinsics, model, 1.0)
+        poses = torch.stack([view.world_to_camera for view in self.views])
+        viewmats = poses.to(self.device, torch.float32)
+        parts = [
+            render(model.gaussians, Camera(pinhole, poses[0]), viewmat=some).alpha
+            for some in viewmats.split(ALPHAS_AT_ONCE)
+        ]
+        return torch.cat(parts), pinhole
 
     def _load_matcher(self) -> None:
         try:
@@ -172,45 +194,134 @@ class PoseInitialiser:
             intrinsics: the query's own; they may differ from the gallery's.
             silhouette: [1, H, W], 1 on the object and 0 on the backdrop, where that is plain.
         """
-        image, reflectance = image.to(self.device), reflectance.to(self.device)
-        if self.cfg.initial_pose == "original":
-            return original_start_pose(
-                image, self.matcher, self.cameras, self.small_gallery.to(image), self.gallery
+        return self.locate_many([image], [reflectance], [intrinsics], [silhouette])[0]
+
+    def locate_many(
+        self,
+        images: Sequence[Tensor],
+        reflectances: Sequence[Tensor],
+        intrinsics: Sequence[Intrinsics],
+        silhouettes: Sequence[Tensor | None],
+    ) -> list[StartPose]:
+        """Start poses of queries, of each as `locate` finds it.
+
+        On a GPU those of one pinhole share its launches, so many take little more time than one.
+        """
+        queries = [
+            Photograph.plain(
+                *(None if x is None else x.to(self.device, torch.float32) for x in one[:3]), one[3]
             )
-        seen = reflectance if self.has_reflectance else image
-        whole = torch.cat([image, reflectance]) if self.has_reflectance else image
-        shape = None if silhouette is None else silhouette.to(whole)
-        query = SearchQuery(whole, shape, intrinsics)
-        order = self._ranked_views(seen, intrinsics)
-        search = self.search
-        found = search.explored(search.best(self._from_shortlist(order), query), query)
-        if self.cfg.match_views > 0 and found[0].similarity < self.cfg.start_sure:
-            matched = self._from_matches(order, image, intrinsics)
-            if matched:
-                found += search.explored(search.best(matched, query, MATCHES_FROM), query)
-                found.sort(key=lambda h: -h.similarity)
-        return self._decide(found)
+            for one in zip(images, reflectances, silhouettes, intrinsics, strict=True)
+        ]
+        if self.cfg.initial_pose == "original":
+            return [self._papers_way(query) for query in queries]
+        found = self._searched(*self._ranked([self.framing.fitted(query) for query in queries]))
+        return [self._decide(some) for some in found]
+
+    def _papers_way(self, query: Photograph) -> StartPose:
+        small = self.small_gallery.to(query.image)
+        return original_start_pose(query.image, self.matcher, self.cameras, small, self.gallery)
+
+    def _ranked(self, queries: list[Photograph]) -> tuple[list[Photograph], list[Order]]:
+        """The queries, and of each (rotation, view) pairs, most similar first.
+
+        Views are similar at the gallery's distance alone. A query without silhouette that is
+        similar to none is therefore tried at others.
+        """
+        tables = self._tables(queries)
+        unsure = [
+            i
+            for i, table in enumerate(tables)
+            if table.max() < SIMILAR_VIEW and queries[i].silhouette is None
+        ]
+        queries = list(queries)
+        for zoom in OTHER_DISTANCES:
+            tried = [queries[i].framed(zoom) for i in unsure]
+            for i, query, table in zip(unsure, tried, self._tables(tried), strict=True):
+                if table.max() > tables[i].max():
+                    queries[i], tables[i] = query, table
+        orders = [table.flatten().argsort(descending=True).tolist() for table in tables]
+        num_views = len(self.views)
+        return queries, [[divmod(index, num_views) for index in order] for order in orders]
 
     @torch.no_grad()
-    def _ranked_views(self, seen: Tensor, intrinsics: Intrinsics) -> list[tuple[int, int]]:
-        """(rotation, view) pairs, most similar first."""
-        table = self.shortlist.similarities(seen, intrinsics)
-        order = table.flatten().argsort(descending=True).tolist()
-        return [divmod(index, table.shape[1]) for index in order]
+    def _tables(self, queries: list[Photograph]) -> list[Tensor]:
+        """Similarities of each query, turned by each angle, with the views: [R, V] on the CPU."""
+        found: dict[int, Tensor] = {}
+        for rows in self._batches([query.at_gallerys_distance for query in queries]):
+            some = [queries[i] for i in rows]
+            seen = [q.reflectance if self.has_reflectance else q.image for q in some]
+            pinhole = some[0].at_gallerys_distance
+            tables = self.shortlist.similarities(torch.stack(seen), pinhole).cpu()
+            found |= zip(rows, tables, strict=True)
+        return [found[i] for i in range(len(queries))]
 
-    def _from_shortlist(self, order: list[tuple[int, int]]) -> list[Hypothesis]:
-        """Poses of the most similar views that differ from each other."""
-        count = self.cfg.start_candidates
-        found = [
-            Hypothesis(self.shortlist.candidate(rotation, view), 0.0, 0, view, "shortlist")
-            for rotation, view in order[: CONSIDERED * count]
+    def _batches(self, kinds: Sequence[Hashable]) -> list[list[int]]:
+        """Which of the queries of one kind go together."""
+        same: dict[Hashable, list[int]] = {}
+        for i, kind in enumerate(kinds):
+            same.setdefault(kind, []).append(i)
+        size = QUERIES_AT_ONCE.get(self.device.type, 1)
+        return [rows[i : i + size] for rows in same.values() for i in range(0, len(rows), size)]
+
+    def _searched(self, queries: list[Photograph], orders: list[Order]) -> list[list[Hypothesis]]:
+        """Hypotheses of each query, best first."""
+        found: dict[int, list[Hypothesis]] = {}
+        kinds = [(query.intrinsics, query.zoom, query.silhouette is None) for query in queries]
+        for rows in self._batches(kinds):
+            together = self._searched_together(
+                *([some[i] for i in rows] for some in (queries, orders))
+            )
+            for i, some in zip(rows, together, strict=True):
+                back = queries[i].turn.T
+                found[i] = [replace(h, world_to_camera=back @ h.world_to_camera) for h in some]
+        return [found[i] for i in range(len(queries))]
+
+    def _searched_together(
+        self, queries: list[Photograph], orders: list[Order]
+    ) -> list[list[Hypothesis]]:
+        """Hypotheses of queries of one pinhole and zoom, in the coordinates of their images."""
+        images, reflectances = (
+            torch.stack([getattr(query, name) for query in queries])
+            for name in ("image", "reflectance")
+        )
+        first = queries[0]
+        shapes = None
+        if first.silhouette is not None:
+            shapes = torch.stack([query.silhouette for query in queries])
+        whole = torch.cat([images, reflectances], 1) if self.has_reflectance else images
+        sought = SearchQueries(whole, shapes, first.intrinsics, first.zoom)
+        search = self.search
+        found = search.best([self._from_shortlist(order, first.zoom) for order in orders], sought)
+        found = search.explored(found, sought)
+        if self.cfg.match_views == 0:
+            return found
+        matched = [
+            self._from_matches(order, image, first)
+            if some[0].similarity < self.cfg.start_sure
+            else []
+            for some, order, image in zip(found, orders, images, strict=True)
         ]
-        return distinct(found, SAME_SIDE_DEG, count)
+        more = search.explored(search.best(matched, sought, MATCHES_FROM), sought)
+        return [
+            sorted(some + others, key=lambda h: -h.similarity)
+            for some, others in zip(found, more, strict=True)
+        ]
 
-    def _from_matches(
-        self, order: list[tuple[int, int]], image: Tensor, intrinsics: Intrinsics
-    ) -> list[Hypothesis]:
+    def _from_shortlist(self, order: Order, zoom: float) -> list[Hypothesis]:
+        """Poses of the most similar views that differ from each other, `zoom` times as far."""
+        count = self.cfg.start_candidates
+        rotations, views = zip(*order[: CONSIDERED * count], strict=True)
+        poses = self.shortlist.candidates[rotations, views]
+        kept = distinct_rows(poses[:, :3, :3].numpy(), SAME_SIDE_DEG, count)
+        if zoom != 1:
+            pivots = poses[:, :3, :3] @ self.centre + poses[:, :3, 3]
+            poses[:, :3, 3] += (zoom - 1) * pivots
+        return [Hypothesis(poses[i], 0.0, 0, views[i], "shortlist") for i in kept]
+
+    def _from_matches(self, order: Order, image: Tensor, query: Photograph) -> list[Hypothesis]:
         """Poses by PnP from matches with the most similar photographs."""
+        intrinsics = query.intrinsics
         chosen: dict[int, list[int]] = {}
         seen: set[int] = set()
         for rotation, view in order:
@@ -274,6 +385,6 @@ class PoseInitialiser:
         )
 
     def _nearest_photograph(self, hypothesis: Hypothesis) -> int:
-        pose = hypothesis.world_to_camera
-        angles = [pose_error(pose, camera.world_to_camera)[0] for camera in self.cameras]
-        return min(range(len(angles)), key=angles.__getitem__)
+        turns = self.shortlist.candidates[0, : len(self.cameras), :3, :3]
+        traces = (turns * hypothesis.world_to_camera[:3, :3]).sum((1, 2))
+        return int(traces.argmax())  # the larger, the smaller the angle

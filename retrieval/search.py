@@ -1,9 +1,15 @@
-"""The search among hypotheses: many are aligned coarsely, the most alike go on to finer images."""
+"""The search among hypotheses: many are aligned coarsely, the most alike go on to finer images.
+
+All hypotheses of all queries take their steps together; on a GPU the host waits for the device once
+a resolution.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,8 +17,9 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import se3_exp
-from retrieval.align import Aligner, sized
+from retrieval.align import Aligner, flattest, sized
 from retrieval.compare import shrunk, similarity
+from retrieval.replay import Recorder
 from retrieval.small_models import LEAST_PX, SmallModel
 from retrieval.start_pose import Hypothesis
 from retrieval.warp import fitted
@@ -22,6 +29,7 @@ MERGED_DEG = 4.0  # ... and once they are aligned
 EXPLORED = (-0.8, -0.5, -0.3, -0.15, 0.15, 0.3, 0.5, 0.8)  # rad, or shares of the distance
 EXPLORED_STEPS = 2  # of what is explored: the other directions follow
 JUDGED = 4  # of them are rendered at full size
+JUDGED_AT_ONCE = 64  # renderings in memory, on a GPU
 MAX_ROUNDS = 4  # of exploring
 ROUND_GAIN = 0.005  # likeness that a round must gain to be followed by another
 MAY_WIN = 0.03  # a hypothesis less alike than the best by no more than this is explored too
@@ -29,17 +37,26 @@ GO_ON = (1.0, 0.67, 0.33, 0.33)  # shares of `start_aligned` that are left after
 
 
 @dataclass
-class SearchQuery:
-    """A query: its channels are the model's, [C, H, W]; silhouette [1, H, W] or None."""
+class SearchQueries:
+    """Queries of one pinhole.
 
-    image: Tensor
-    silhouette: Tensor | None
+    images: [Q, C, H, W], the model's channels; silhouettes: [Q, 1, H, W] or None; zoom: by how
+    much the object would look larger at the gallery's distance.
+    """
+
+    images: Tensor
+    silhouettes: Tensor | None
     intrinsics: Intrinsics
+    zoom: float = 1.0
     small: Tensor = field(init=False)  # what renderings are compared with
+    sized: dict[int, list[Tensor]] = field(default_factory=dict)  # `tensors` by resolution
 
     def __post_init__(self) -> None:
-        shape = self.silhouette
-        self.small = shrunk(self.image[None], None if shape is None else shape[None])
+        self.small = shrunk(self.images, self.silhouettes)
+
+    def tensors(self) -> list[Tensor]:
+        """Images, and silhouettes where there are any."""
+        return [self.images] if self.silhouettes is None else [self.images, self.silhouettes]
 
 
 @dataclass
@@ -51,86 +68,190 @@ class Search:
     centre: Tensor
     aligned: int  # hypotheses that go on after the coarsest resolution
     steps: int  # at each resolution
+    recorder: Recorder = field(default_factory=Recorder)
 
-    def best(self, found: list[Hypothesis], query: SearchQuery, first: int = 0) -> list[Hypothesis]:
-        """The most alike of the hypotheses, aligned, best first; their likeness is set.
+    def __post_init__(self) -> None:
+        self.centre = self._on_device(self.centre)
+
+    def best(
+        self, found: list[list[Hypothesis]], queries: SearchQueries, first: int = 0
+    ) -> list[list[Hypothesis]]:
+        """The most alike of each query's hypotheses, aligned, best first; their likeness is set.
 
         Args:
             first: index of the resolution to begin with.
         """
         for index, share in list(enumerate(GO_ON))[first:]:
+            flat, owners = flattened(found)
+            if not flat:
+                return found
             finest = index == len(GO_ON) - 1
             steps = -(-self.steps // 2) if finest else self.steps  # exploring goes on there
-            poses = torch.stack([h.world_to_camera for h in found])
-            poses, values = self.aligner(query, self.models[index]).align(poses, steps)
-            order = values.argsort(descending=True).tolist()
-            moved = [replace(found[i], world_to_camera=poses[i]) for i in order]
-            found = distinct(moved, MERGED_DEG, max(1, round(share * self.aligned)))
-        return sorted((self.judged(h, query) for h in found), key=lambda h: -h.similarity)
+            rows = self._on_device(torch.tensor(owners))
+            poses, values = self._aligned(queries, index, rows, self._poses(flat), steps)
+            poses, order = poses.cpu(), values.cpu().argsort(descending=True).tolist()
+            moved: list[list[Hypothesis]] = [[] for _ in found]
+            for i in order:
+                moved[owners[i]].append(replace(flat[i], world_to_camera=poses[i]))
+            count = max(1, round(share * self.aligned))
+            found = [distinct(some, MERGED_DEG, count) for some in moved]
+        flat, owners = flattened(found)
+        ranked: list[list[Hypothesis]] = [[] for _ in found]
+        for owner, hypothesis in zip(owners, self.judged(flat, owners, queries), strict=True):
+            ranked[owner].append(hypothesis)
+        return [sorted(some, key=lambda h: -h.similarity) for some in ranked]
 
-    def explored(self, found: list[Hypothesis], query: SearchQuery) -> list[Hypothesis]:
-        """The hypotheses, best first; those that may win are moved to the most alike around."""
-        moved = [self._around(found[0], query)]
-        for hypothesis in found[1:]:
-            if hypothesis.similarity > moved[0].similarity - MAY_WIN:
-                hypothesis = self._around(hypothesis, query)
-            moved.append(hypothesis)
-        return sorted(moved, key=lambda h: -h.similarity)
+    def explored(
+        self, found: list[list[Hypothesis]], queries: SearchQueries
+    ) -> list[list[Hypothesis]]:
+        """Each query's hypotheses, best first; those that may win are moved to the most alike
+        around."""
+        leads = [owner for owner, some in enumerate(found) if some]
+        moved = {(owner, 0): found[owner][0] for owner in leads}
+        self._around(moved, queries)
+        rivals = {
+            (owner, rank): hypothesis
+            for owner in leads
+            for rank, hypothesis in enumerate(found[owner])
+            if rank and hypothesis.similarity > moved[owner, 0].similarity - MAY_WIN
+        }
+        self._around(rivals, queries)
+        moved |= rivals
+        return [
+            sorted(
+                (moved.get((owner, rank), h) for rank, h in enumerate(some)),
+                key=lambda h: -h.similarity,
+            )
+            for owner, some in enumerate(found)
+        ]
 
-    def _around(self, best: Hypothesis, query: SearchQuery) -> Hypothesis:
-        """The most alike pose along the direction in which the image hardly changes.
+    def _around(self, best: dict[tuple[int, int], Hypothesis], queries: SearchQueries) -> None:
+        """Puts in the most alike poses along the direction in which the image hardly changes.
 
         Low resolution is level there, and alignment ends anywhere: only the ends of its wire tell
         how a spring is turned about its axis.
-        """
-        aligner = self.aligner(query, self.models[-1])
-        for _ in range(MAX_ROUNDS):
-            pose = best.world_to_camera
-            ways = torch.tensor(EXPLORED, dtype=torch.float64)[:, None] * aligner.flattest(pose)
-            poses, values = aligner.align(se3_exp(ways) @ pose, EXPLORED_STEPS)
-            likely = poses[values.argsort(descending=True)[:JUDGED]]
-            around = [self.judged(replace(best, world_to_camera=one), query) for one in likely]
-            before, best = best, max([best, *around], key=lambda h: h.similarity)
-            if best.similarity < before.similarity + ROUND_GAIN:
-                break
-        return best
 
-    def aligner(self, query: SearchQuery, model: SmallModel) -> Aligner:
-        """The query at the resolution of a model: a pixel of both covers the same angle."""
-        pinhole = query.intrinsics
-        side = max(pinhole.width, pinhole.height) * model.focal_px / pinhole.fx
-        pinhole = fitted(pinhole, max(LEAST_PX, round(side)))
-        shape = query.silhouette
-        return Aligner(
-            sized(query.image, pinhole).cpu(),
-            None if shape is None else sized(shape, pinhole).cpu(),
-            pinhole,
-            model.gaussians,
-            self.centre,
-        )
+        Args:
+            best: hypotheses by (query, rank).
+        """
+        active = list(best)
+        for _ in range(MAX_ROUNDS):
+            if not active:
+                return
+            around = self._ring([best[key] for key in active], [key[0] for key in active], queries)
+            before = {key: best[key].similarity for key in active}
+            for key, some in zip(active, around, strict=True):
+                best[key] = max([best[key], *some], key=lambda h: h.similarity)
+            active = [k for k in active if best[k].similarity >= before[k] + ROUND_GAIN]
+
+    def _ring(
+        self, centres: list[Hypothesis], owners: list[int], queries: SearchQueries
+    ) -> list[list[Hypothesis]]:
+        """The JUDGED most alike of the poses explored around each hypothesis, judged."""
+        rows = self._on_device(torch.tensor(owners))
+        poses, finest = self._poses(centres), len(self.models) - 1
+        twists = flattest(*self._on_aligner(queries, finest, "curvature", rows, poses))
+        ways = twists[:, None] * torch.tensor(EXPLORED, dtype=torch.float64)[:, None].to(twists)
+        tried = (se3_exp(ways) @ poses[:, None]).flatten(0, 1)
+        each = rows.repeat_interleave(len(EXPLORED))
+        around, values = self._aligned(queries, finest, each, tried, EXPLORED_STEPS)
+        likely = values.view(len(centres), -1).argsort(descending=True)[:, :JUDGED].cpu()
+        around = around.cpu().view(len(centres), -1, 4, 4)
+        flat = [
+            replace(hypothesis, world_to_camera=around[i, j])
+            for i, hypothesis in enumerate(centres)
+            for j in likely[i].tolist()
+        ]
+        judged = self.judged(flat, np.repeat(owners, JUDGED).tolist(), queries)
+        return [judged[i : i + JUDGED] for i in range(0, len(judged), JUDGED)]
+
+    def _aligned(
+        self, queries: SearchQueries, index: int, rows: Tensor, poses: Tensor, steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """Poses [B, 4, 4] of the queries `rows` [B] after steps at one resolution, and their
+        similarities [B]."""
+        return self._on_aligner(queries, index, "align", rows, poses, steps)
+
+    def _on_aligner(self, queries: SearchQueries, index: int, method: str, rows, poses, *settings):
+        """What an aligner's method makes of poses [B, 4, 4] of the queries `rows` [B]."""
+        pinhole = self.pinhole(queries.intrinsics, self.models[index], queries.zoom)
+        if index not in queries.sized:
+            queries.sized[index] = [sized(x, pinhole) for x in queries.tensors()]
+
+        def work(*tensors: Tensor) -> tuple[Tensor, ...]:
+            *images, own, start = tensors
+            shapes = images[1] if len(images) > 1 else None
+            model = self.models[index].gaussians
+            aligner = Aligner(images[0], shapes, pinhole, model, self.centre).of(own)
+            return getattr(aligner, method)(start, *settings)
+
+        name = (method, index, pinhole, *settings)
+        return self.recorder.run(name, work, queries.sized[index], (rows, poses))
+
+    @staticmethod
+    def pinhole(intrinsics: Intrinsics, model: SmallModel, zoom: float) -> Intrinsics:
+        """A query's at the resolution of a model: a pixel covers as much of the object in both."""
+        side = max(intrinsics.width, intrinsics.height) * zoom * model.focal_px / intrinsics.fx
+        return fitted(intrinsics, max(LEAST_PX, round(side)))
 
     @torch.no_grad()
-    def judged(self, hypothesis: Hypothesis, query: SearchQuery) -> Hypothesis:
-        """The hypothesis with its likeness, of a rendering at full size."""
-        drawn = render(self.full, Camera(query.intrinsics, hypothesis.world_to_camera))
-        alpha = None if query.silhouette is None else drawn.alpha[None]
-        shown = shrunk(drawn.image[None], alpha)
-        return replace(hypothesis, similarity=similarity(query.small, shown).item())
+    def judged(
+        self, found: Sequence[Hypothesis], owners: Sequence[int], queries: SearchQueries
+    ) -> list[Hypothesis]:
+        """The hypotheses with their likeness to their queries, of renderings at full size."""
+        if not found:
+            return []
+        poses, rows = self._poses(found).float(), self._on_device(torch.tensor(owners))
+        camera = Camera(queries.intrinsics, found[0].world_to_camera)
+        known = queries.silhouettes is not None
+
+        def work(small: Tensor, own: Tensor, seen_from: Tensor) -> tuple[Tensor]:
+            drawn = render(self.full, camera, viewmat=seen_from)
+            shown = shrunk(drawn.image, drawn.alpha if known else None)
+            return (similarity(small[own], shown),)
+
+        name = ("judged", queries.intrinsics, known)
+        values = [
+            self.recorder.run(name, work, (queries.small,), some)[0]
+            for some in self._parts(rows, poses)
+        ]
+        numbers = torch.cat(values).tolist()
+        return [replace(h, similarity=s) for h, s in zip(found, numbers, strict=True)]
+
+    def _parts(self, *tensors: Tensor):
+        """What is rendered at once; one after the other stays in a processor's cache."""
+        size = JUDGED_AT_ONCE if self.full.device.type == "cuda" else 1
+        return zip(*(tensor.split(size) for tensor in tensors), strict=True)
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.full.device)
+
+    def _poses(self, found: Sequence[Hypothesis]) -> Tensor:
+        return self._on_device(torch.stack([h.world_to_camera for h in found]))
 
 
-def angles_between(pose: Tensor, poses: Tensor) -> Tensor:
-    """Degrees between the directions of a pose [4, 4] and of others [B, 4, 4], [B]."""
-    trace = (poses[:, :3, :3] * pose[:3, :3]).sum((1, 2))
-    return ((trace - 1) / 2).clamp(-1, 1).acos().rad2deg()
+def flattened(found: list[list[Hypothesis]]) -> tuple[list[Hypothesis], list[int]]:
+    """All queries' hypotheses, and which query each belongs to."""
+    owners = [owner for owner, some in enumerate(found) for _ in some]
+    return [h for some in found for h in some], owners
 
 
 def distinct(found: list[Hypothesis], angle_deg: float, count: int) -> list[Hypothesis]:
     """The first `count` of the hypotheses that differ by more than an angle from those before."""
-    poses = torch.stack([h.world_to_camera for h in found])
+    if not found:
+        return []
+    rotations = torch.stack([h.world_to_camera[:3, :3] for h in found]).numpy()
+    return [found[i] for i in distinct_rows(rotations, angle_deg, count)]
+
+
+def distinct_rows(rotations: np.ndarray, angle_deg: float, count: int) -> list[int]:
+    """Indices of the first `count` rotations [B, 3, 3] that lie apart by more than an angle."""
+    flat = rotations.reshape(len(rotations), 9)
+    most = 1 + 2 * np.cos(np.deg2rad(angle_deg))  # trace of a rotation by that angle
+    free = np.ones(len(flat), dtype=bool)
     kept: list[int] = []
-    for index in range(len(found)):
-        if not kept or bool((angles_between(poses[index], poses[kept]) > angle_deg).all()):
-            kept.append(index)
-            if len(kept) == count:
-                break
-    return [found[i] for i in kept]
+    while len(kept) < count and free.any():
+        kept.append(int(free.argmax()))
+        free &= flat @ flat[kept[-1]] < most
+        free[kept[-1]] = False
+    return kept

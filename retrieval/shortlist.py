@@ -16,12 +16,12 @@ from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
 from retrieval.model.feature_net import FeatureNet
-from retrieval.warp import fitted, homography, roll, warp
+from retrieval.warp import fitted, homography, roll, warp_each
 
 DESCRIBE_PX = 200  # longer side of described images
 LEVELS = (2, 3)  # maps at strides 8 and 16
 SHIFTED_LEVEL = 2  # shifts of one cell, 8 px, are searched on this one
-BATCH = 10
+BATCH = {"cpu": 10, "cuda": 128}  # images described at once
 
 
 class Shortlist:
@@ -39,6 +39,7 @@ class Shortlist:
         self.cameras: list[Camera] = []
         self.maps: list[Tensor] = []  # per level, standardised, length 1: [V, D]
         self.shapes: list[tuple[int, ...]] = []
+        self.candidates = torch.empty(0)  # poses of `candidate`, [R, V, 4, 4], float64
         self.statistics: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
@@ -46,7 +47,7 @@ class Shortlist:
         """Raw maps of images [B, 3, H, W], per level [B, C, h, w]."""
         size = (self.intrinsics.height, self.intrinsics.width)
         parts = []
-        for batch in images.split(BATCH):
+        for batch in images.split(BATCH.get(self.device.type, 32)):
             small = F.interpolate(batch.to(self.device), size, mode="area")
             maps = self.net.features(small.contiguous(memory_format=torch.channels_last))
             parts.append([maps[level].float() for level in LEVELS])
@@ -55,6 +56,9 @@ class Shortlist:
     def fill(self, cameras: list[Camera], raw: list[Tensor]) -> None:
         """Take views and their raw maps, which also set the standardisation."""
         self.cameras = list(cameras)
+        poses = torch.stack([camera.world_to_camera for camera in self.cameras])
+        back = torch.stack([roll(-angle) for angle in self.angles])
+        self.candidates = back[:, None] @ poses
         self.shapes = [tuple(m.shape[1:]) for m in raw]
         self.statistics = [
             (m.mean((0, 2, 3), keepdim=True), m.std((0, 2, 3), keepdim=True).clamp_min(1e-6))
@@ -68,28 +72,24 @@ class Shortlist:
         return (maps - maps.mean((2, 3), keepdim=True)) / std
 
     @torch.no_grad()
-    def similarities(self, image: Tensor, intrinsics: Intrinsics) -> Tensor:
-        """Similarity of the query, turned by each angle, to each view: [R, V], at most 1."""
+    def similarities(self, images: Tensor, intrinsics: Intrinsics) -> Tensor:
+        """Similarity, at most 1, of queries [Q, 3, H, W], turned each way, and views: [Q, R, V]."""
         k = self.intrinsics
-        turned = torch.stack(
-            [
-                warp(image, homography(intrinsics, k, angle), k.height, k.width)
-                for angle in self.angles
-            ]
-        )
-        total = torch.zeros(len(self.angles), len(self.cameras), device=self.device)
+        matrices = torch.stack([homography(intrinsics, k, angle) for angle in self.angles])
+        turned = warp_each(images, matrices.repeat(len(images), 1, 1), k.height, k.width)
+        total = torch.zeros(len(turned), len(self.cameras), device=self.device)
         for index, raw in enumerate(self.describe(turned)):
             maps = self._standard(index, raw)
+            maps = maps / maps.flatten(1).norm(dim=1)[:, None, None, None].clamp_min(1e-12)
             steps = (-1, 0, 1) if LEVELS[index] == SHIFTED_LEVEL else (0,)
             shifted = [
-                F.normalize(torch.roll(maps, (dy, dx), (2, 3)).flatten(1), dim=1)
-                @ self.maps[index].T
+                torch.roll(maps, (dy, dx), (2, 3)).flatten(1) @ self.maps[index].T
                 for dy in steps
                 for dx in steps
             ]
             total += torch.stack(shifted).amax(0)
-        return total / len(LEVELS)
+        return (total / len(LEVELS)).view(len(images), len(self.angles), -1)
 
     def candidate(self, rotation: int, view: int) -> Tensor:
         """world_to_camera [4, 4] of a query that, turned by that rotation, looks like the view."""
-        return roll(-self.angles[rotation]) @ self.cameras[view].world_to_camera
+        return self.candidates[rotation, view]

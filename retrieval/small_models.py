@@ -60,7 +60,7 @@ def small_models(
     fit_steps: int,
     path: Path | None,
 ) -> list[SmallModel]:
-    """A model for each of the resolutions, coarse to fine, on the CPU.
+    """A model for each of the resolutions, coarse to fine, on the device of the full one.
 
     Args:
         full: the object's model; any number of channels.
@@ -80,7 +80,9 @@ def small_models(
 
     kept = cached_features(path, signature, make)
     return [
-        SmallModel(GaussianModel(**one), fitted(shape, _side(resolution, finest_px)).fx)
+        SmallModel(
+            GaussianModel(**one).to(full.device), fitted(shape, _side(resolution, finest_px)).fx
+        )
         for resolution, one in zip(RESOLUTIONS, kept, strict=True)
     ]
 
@@ -95,8 +97,7 @@ def _fit_all(
     finest = fitted(cameras[0].intrinsics, finest_px)
     with torch.no_grad():  # kept no larger than the finest resolution
         images = [
-            _averaged(render(full, camera).image.cpu(), finest.height, finest.width)
-            for camera in cameras
+            _averaged(render(full, camera).image, finest.height, finest.width) for camera in cameras
         ]
     models = []
     for resolution in RESOLUTIONS:
@@ -117,8 +118,9 @@ def _fit_all(
         models.append(
             fit(
                 [Camera(pinhole, camera.world_to_camera) for camera in cameras],
-                [_averaged(image, pinhole.height, pinhole.width) for image in images],
+                [_averaged(image, pinhole.height, pinhole.width).cpu() for image in images],
                 config,
+                device=full.device,
                 progress=False,
             ).detach()
         )

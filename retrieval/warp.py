@@ -36,33 +36,50 @@ def warp(image: Tensor, matrix: Tensor, height: int, width: int) -> Tensor:
     Args:
         matrix: pixels of `image` to pixels of the result, [3, 3], pixel centres at +0.5.
     """
-    inverse = torch.linalg.inv(matrix).to(image)
-    shrink = math.sqrt(abs(torch.linalg.det(inverse[:2, :2]).item()))
-    if shrink > 1.5:  # sampling would skip pixels: average them first, to about one per sample
-        factor = 1 / shrink
-        small = F.interpolate(
-            image[None],
-            (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[2] * factor))),
-            mode="area",
-        )[0]
-        scale = torch.diag(
-            torch.tensor(
-                [small.shape[2] / image.shape[2], small.shape[1] / image.shape[1], 1.0]
-            ).to(image)
+    return warp_each(image[None], matrix[None], height, width)[0]
+
+
+def warp_each(images: Tensor, matrices: Tensor, height: int, width: int) -> Tensor:
+    """Images [Q, C, H, W] through homographies [Q * R, 3, 3], on the host: R views of each.
+
+    Returns:
+        [Q * R, C, height, width], as `warp` makes them.
+    """
+    inverse = torch.linalg.inv(matrices.double())
+    # sampling would skip pixels of an image shrunk: it is averaged first, to about one per sample
+    shrink = torch.linalg.det(inverse[:, :2, :2]).abs().sqrt()
+    turns = len(matrices) // len(images)
+    out = images.new_empty(len(matrices), images.shape[1], height, width)
+    for factor in shrink.round(decimals=3).unique().tolist():
+        rows = ((shrink - factor).abs() < 1e-3).nonzero()[:, 0]
+        small, scale = _averaged(images, factor)
+        grid = _grid((scale @ inverse[rows]).to(out), small.shape[-2:], height, width)
+        out[rows] = F.grid_sample(
+            small[rows // turns], grid, mode="bilinear", padding_mode="border", align_corners=False
         )
-        image, inverse = small, scale @ inverse
+    return out
+
+
+def _averaged(images: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Images smaller by a factor if that is above 1.5, and the matrix of their pixels [3, 3]."""
+    scale = torch.eye(3, dtype=torch.float64)
+    if factor <= 1.5:
+        return images, scale
+    size = [max(1, round(n / factor)) for n in images.shape[-2:]]
+    scale[0, 0], scale[1, 1] = size[1] / images.shape[3], size[0] / images.shape[2]
+    return F.interpolate(images, size, mode="area"), scale
+
+
+def _grid(inverse: Tensor, size: tuple[int, int], height: int, width: int) -> Tensor:
+    """Where pixels [height, width] lie through matrices [B, 3, 3] in images of a size, -1..1."""
     y, x = torch.meshgrid(
-        torch.arange(height, device=image.device) + 0.5,
-        torch.arange(width, device=image.device) + 0.5,
+        torch.arange(height, device=inverse.device) + 0.5,
+        torch.arange(width, device=inverse.device) + 0.5,
         indexing="ij",
     )
-    points = torch.stack([x, y, torch.ones_like(x)], -1).to(image) @ inverse.T
-    points = points[..., :2] / points[..., 2:]
-    size = torch.tensor([image.shape[2], image.shape[1]]).to(image)
-    grid = 2 * points / size - 1
-    return F.grid_sample(
-        image[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
-    )[0]
+    points = torch.stack([x, y, torch.ones_like(x)], -1).to(inverse) @ inverse.mT[:, None]
+    x, y, z = points.unbind(-1)
+    return torch.stack([2 * x / (z * size[1]) - 1, 2 * y / (z * size[0]) - 1], -1)
 
 
 def map_points(matrix: Tensor, points: Tensor) -> Tensor:

@@ -9,15 +9,17 @@ from EfficientLoFTR import Matches
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error, se3_exp
-from retrieval.align import Aligner, Windows
+from retrieval.align import STEP_LIMIT, Aligner, Windows, eliminated, flattest, moved, solved
 from retrieval.cache import cached_features, signature_of
 from retrieval.compare import FLAT_VARIANCE, climb, likeness, opponent, similarity
 from retrieval.original import better_half, shrink
 from retrieval.pnp import lift, pose_from_matches, solve_pnp
+from retrieval.replay import padded, padded_size
+from retrieval.search import distinct_rows
 from retrieval.shortlist import Shortlist
 from retrieval.small_models import small_models
 from retrieval.views import between, object_centre, object_distance, views_between
-from retrieval.warp import fitted, homography, map_points, roll, warp
+from retrieval.warp import fitted, homography, map_points, roll, warp, warp_each
 from tests.gaussian_scene import look_at
 from tests.retrieval_scene import orbit, patchwork, query_camera, relit, shoot
 
@@ -62,6 +64,17 @@ def test_identity_warp_changes_nothing_and_shrinking_averages():
     stripes[:, :, ::2] = 1
     small = warp(stripes, torch.diag(torch.tensor([0.25, 0.25, 1.0])).double(), 16, 16)
     torch.testing.assert_close(small, torch.full_like(small, 0.5), atol=0.02, rtol=0)
+
+
+def test_images_warped_together_are_those_warped_alone():
+    images = torch.rand(2, 3, 40, 30, generator=torch.Generator().manual_seed(1))
+    source = Intrinsics(50, 50, 14, 21, 30, 40)
+    targets = [Intrinsics(f, f, 6, 6, 12, 11) for f in (12, 40, 60)]
+    matrices = torch.stack([homography(source, k, 0.3 * i) for i, k in enumerate(targets)])
+    together = warp_each(images, matrices.repeat(2, 1, 1), 11, 12).unflatten(0, (2, 3))
+    for image, views in zip(images, together, strict=True):
+        for matrix, view in zip(matrices, views, strict=True):
+            torch.testing.assert_close(view, warp(image, matrix, 11, 12), atol=1e-5, rtol=0)
 
 
 def test_fitted_keeps_the_aspect_and_the_field_of_view():
@@ -240,7 +253,8 @@ def aligner_at(model, camera, size, light=lambda image: image, silhouette=False)
     query = torch.nn.functional.interpolate(query, (size, size), mode="area")[0]
     small = camera.resized(size, size).intrinsics
     shape = render(model, camera.resized(size, size)).alpha if silhouette else None
-    return Aligner(query, shape, small, model, torch.zeros(3, dtype=torch.float64))
+    shapes = None if shape is None else shape[None]
+    return Aligner(query[None], shapes, small, model, torch.zeros(3, dtype=torch.float64))
 
 
 def test_window_means_are_pooling_and_their_spread_is_the_adjoint():
@@ -271,6 +285,48 @@ def test_alignment_comes_back_to_the_true_pose(light, silhouette):
     torch.testing.assert_close(aligner.align(poses, 0)[1], values)
 
 
+def test_queries_aligned_together_end_where_each_ends_alone():
+    model, cameras = patchwork(), [query_camera(0.4), query_camera(2.0)]
+    alone = [aligner_at(model, camera, 48, silhouette=True) for camera in cameras]
+    both = Aligner(
+        torch.cat([one.queries for one in alone]),
+        torch.cat([one.silhouettes for one in alone]),
+        alone[0].intrinsics,
+        model,
+        alone[0].centre,
+    )
+    twist = torch.tensor([0.05, -0.04, 0.15, 0.02, 0.03, -0.02]).double()
+    owners = torch.tensor([1, 0, 1])
+    starts = torch.stack([se3_exp(twist * (1 + i)) @ cameras[o].world_to_camera
+                          for i, o in enumerate(owners)])  # fmt: skip
+    for everything in (False, True):  # as on a GPU, where no step waits for what is better
+        together = both.of(owners)
+        together.waits_for_nothing = everything
+        poses, values = together.align(starts, 4)
+        for i, owner in enumerate(owners.tolist()):
+            pose, value = alone[owner].align(starts[i : i + 1], 4)
+            torch.testing.assert_close(poses[i], pose[0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(values[i], value[0], atol=1e-5, rtol=0)
+
+
+def test_a_step_moves_as_the_exponential_does():
+    generator = torch.Generator().manual_seed(5)
+    twists = 2 * STEP_LIMIT * (torch.rand(20, 6, generator=generator).double() - 0.5)
+    twists[:, :3] *= 30  # world units are any
+    twists[0, 3:] = 0
+    poses = torch.stack([camera.world_to_camera for camera in orbit(20)])
+    torch.testing.assert_close(moved(poses, twists), se3_exp(twists) @ poses, rtol=0, atol=1e-13)
+
+
+def test_elimination_solves_as_the_library_does():
+    roots = torch.randn(5, 6, 9, generator=torch.Generator().manual_seed(4)).double()
+    matrices = roots @ roots.mT + 1e-3 * torch.eye(6)
+    vectors = roots[..., 0]
+    expected = solved(matrices, vectors)
+    torch.testing.assert_close(eliminated(matrices, vectors), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close((matrices @ expected[..., None])[..., 0], vectors)
+
+
 def test_the_step_follows_the_gradient_of_the_squared_correlations():
     model, camera = patchwork(600), query_camera(0.4)
     aligner = aligner_at(model, camera, 48, relit)
@@ -280,8 +336,10 @@ def test_the_step_follows_the_gradient_of_the_squared_correlations():
     twist = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     viewmat = (se3_exp(twist) @ pose).float()
     drawn = render(model, Camera(aligner.intrinsics, pose), viewmat=viewmat)
-    _, variance, covariance = aligner._against(aligner.known, drawn.image[None])
-    scale = (variance + FLAT_VARIANCE) * (aligner.known.variance + FLAT_VARIANCE)
+    mean, known = aligner.windows.mean, aligner.known
+    variance = mean(drawn.image[None] ** 2) - mean(drawn.image[None]) ** 2
+    covariance = mean(drawn.image[None] * known.image) - mean(drawn.image[None]) * known.mean
+    scale = (variance + FLAT_VARIANCE) * (known.variance + FLAT_VARIANCE)
     cost = -0.5 * (covariance.clamp_min(0) ** 2 / scale).sum()
     cost.backward()
 
@@ -295,7 +353,8 @@ def test_the_flattest_direction_of_a_plain_solid_of_revolution_is_about_its_axis
     model = patchwork(5000, radii=(0.6, 0.6, 0.9))
     plain = model.with_sh(torch.full_like(model.sh, 0.3), model.background)
     camera = query_camera(0.4, height=1.5)
-    twist = aligner_at(plain, camera, 64, silhouette=True).flattest(camera.world_to_camera)
+    aligner = aligner_at(plain, camera, 64, silhouette=True)
+    twist = flattest(*aligner.curvature(camera.world_to_camera[None]))[0]
     axis = camera.world_to_camera[:3, 2]  # the object's z, as the camera sees it
     turn = torch.nn.functional.normalize(twist[3:], dim=0)
     assert abs(float(turn @ axis)) > 0.95
@@ -322,6 +381,24 @@ def test_small_models_look_like_photographs_averaged_down(tmp_path):
     assert not torch.equal(other[0].gaussians.log_scales, made[0].gaussians.log_scales)
 
 
+# search
+
+
+def test_rotations_kept_lie_apart_and_the_first_goes_first():
+    turns = torch.stack([roll(math.radians(a)) for a in (0, 3, 11, 7.9, 300, 299, 20)])
+    rotations = turns[:, :3, :3].numpy()
+    assert distinct_rows(rotations, 8, 9) == [0, 2, 4, 6]
+    assert distinct_rows(rotations, 8, 2) == [0, 2]
+    assert distinct_rows(rotations, 1, 9) == [0, 1, 2, 3, 4, 6]
+
+
+def test_padded_sizes_are_few_and_the_first_row_fills_up():
+    sizes = [padded_size(n) for n in range(1, 100)]
+    assert all(size >= n and size <= 1.5 * n for n, size in enumerate(sizes, 1))
+    assert sorted(set(sizes)) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
+    assert padded(torch.tensor([[5], [7]]), 4).tolist() == [[5], [7], [5], [5]]
+
+
 # shortlist
 
 
@@ -331,7 +408,9 @@ def test_shortlist_names_the_view_and_the_rotation(lite2):
     shortlist = Shortlist(lite2, cameras[0].intrinsics, 8)
     shortlist.fill(cameras, shortlist.describe(reflectances))
     rolled = cameras[5].with_pose(roll(-math.radians(90)) @ cameras[5].world_to_camera)
-    table = shortlist.similarities(shoot(model, rolled)[1], rolled.intrinsics)
+    seen = torch.stack([shoot(model, cameras[2])[1], shoot(model, rolled)[1]])
+    upright, table = shortlist.similarities(seen, rolled.intrinsics)
+    assert divmod(int(upright.argmax()), len(cameras)) == (0, 2)
     rotation, view = divmod(int(table.argmax()), len(cameras))
     assert (rotation, view) == (2, 5)
     assert table.max() > 0.8

@@ -7,8 +7,10 @@ import torch
 
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.errors import UserError
+from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error
 from retrieval import ORIGINAL, InitialPoseConfig, PoseInitialiser
+from retrieval.initial_pose import QUERIES_AT_ONCE
 from retrieval.warp import roll
 from tests.retrieval_scene import orbit, patchwork, query_camera, relit, shoot
 
@@ -81,6 +83,30 @@ def test_query_of_another_size_and_focal_length_is_found(gallery, initialiser):
     start = initialiser.locate(*shoot(gallery[0], camera), intrinsics)
     angle, share = errors(start, camera)
     assert start.status == "ok" and angle < 3 and share < 0.05
+
+
+@pytest.mark.parametrize("ratio", [0.65, 1.5])
+@pytest.mark.parametrize("with_silhouette", [True, False])
+def test_query_from_another_distance_is_found(gallery, initialiser, ratio, with_silhouette):
+    for turn in (1.2, 4.4):
+        camera = query_camera(turn, radius=ratio * 3.6)
+        shape = render(gallery[0], camera).alpha if with_silhouette else None
+        start = initialiser.locate(*shoot(gallery[0], camera), camera.intrinsics, shape)
+        angle, share = errors(start, camera)
+        assert start.status == "ok" and angle < 4 and share < 0.05
+
+
+def test_queries_searched_together_are_found_as_each_alone(gallery, initialiser, monkeypatch):
+    monkeypatch.setitem(QUERIES_AT_ONCE, "cpu", 2)
+    wide = Intrinsics(250.0, 245.0, 100.0, 85.0, 210, 170)
+    cameras = [query_camera(t, intrinsics=k) for t, k in ((0.6, None), (5.2, wide), (2.1, None))]
+    shots = [shoot(gallery[0], camera) for camera in cameras]
+    intrinsics = [camera.intrinsics for camera in cameras]
+    together = initialiser.locate_many(*zip(*shots, strict=True), intrinsics, [None] * 3)
+    for start, shot, k in zip(together, shots, intrinsics, strict=True):
+        alone = initialiser.locate(*shot, k)
+        torch.testing.assert_close(start.world_to_camera, alone.world_to_camera, atol=1e-4, rtol=0)
+        assert start.confidence == pytest.approx(alone.confidence, abs=1e-4)
 
 
 def test_hypotheses_are_distinct_and_sorted(gallery, initialiser):

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from benchmarks.start_pose import error, grouped, nearest, spread, summary, turned
+from benchmarks.start_pose import error, grouped, nearest, spread, summary
+from benchmarks.start_pose_queries import from_distance, resampled, turned
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.se3 import se3_exp
 
@@ -51,6 +52,26 @@ def test_turning_is_about_the_principal_point():
 def test_no_turn_leaves_a_query_as_it_is():
     image, camera = torch.rand(3, 5, 5), camera_at((0, 0, -2))
     assert turned(image, camera, 0) == (image, camera)
+
+
+def test_a_camera_at_another_distance_sees_the_centre_at_the_same_place():
+    camera, centre = camera_at((0.2, 0.1, -2), degrees=5), torch.tensor([0.1, -0.2, 0.3]).double()
+    moved = from_distance(camera, centre, 1.5)
+    assert pixel_of(centre.tolist(), moved) == pixel_of(centre.tolist(), camera)
+    far, near = ((c.position - centre).norm() for c in (moved, camera))
+    assert far == pytest.approx(1.5 * near)
+    torch.testing.assert_close(moved.world_to_camera[:3, :3], camera.world_to_camera[:3, :3])
+
+
+def test_a_resampled_photograph_is_larger_about_the_object():
+    camera, centre = camera_at((0, 0, -2)), torch.tensor([-0.2, 0.2, 0.0]).double()  # at (1.5, 3.5)
+    image = torch.zeros(1, 5, 5)
+    image[0, 3, 1] = 1
+    image[0, 3, 2] = 0.5  # 1 px right of it
+    seen = resampled(image, camera, centre, 2.0)
+    assert seen[0, 3, 1] == pytest.approx(1, abs=1e-5)
+    assert seen[0, 3, 3] == pytest.approx(0.5, abs=1e-5)
+    torch.testing.assert_close(resampled(image, camera, centre, 1.0), image)
 
 
 def test_errors_are_degrees_and_percent_of_the_distance():
@@ -100,16 +121,19 @@ def test_a_median_among_the_missed_is_none():
 
 
 def test_turned_queries_stand_beside_the_same_ones_upright():
-    def seen(query, degrees, angle, light):
-        return row(angle, 0, way="ours", query=query, turned_deg=degrees, light=light)
+    def seen(query, degrees, angle, light, distance=1.0):
+        own = {"turned_deg": degrees, "distance": distance}
+        return row(angle, 0, way="ours", query=query, light=light, **own)
 
-    groups = grouped([seen("a", 0, 1, "A"), seen("b", 0, 3, "B"), seen("b", 90, 20, "B")])
+    rows = [seen("a", 0, 1, "A"), seen("b", 0, 3, "B"), seen("b", 90, 20, "B")]
+    groups = grouped([*rows, seen("a", 0, 2, "A", 0.65)])
     assert {name: (v["num"], v["within_15"]) for name, v in groups.items()} == {
         "ours: all": (2, 100),
         "ours: light A": (1, 100),
         "ours: light B": (1, 100),
         "ours: the turned ones, upright": (1, 100),
         "ours: turned by 90": (1, 0),
+        "ours: from 0.65 of the distance": (1, 100),
     }
 
 
