@@ -1,11 +1,13 @@
-"""Both refiners from the same starts: true poses turned about the object and shifted.
+"""The refiners from the same starts: true poses turned about the object and shifted.
 
     python -m benchmarks.refinement --class_name Spring [--queries 10 --starts 5 15 --adam_queries 4
-        --output f.json --figure f.png]
+        --batch 1 32 --output f.json --figure f.png]
 
+`adam` is as configured, `adam_paper` has the paper's settings (piad.refine_config.ORIGINAL).
 Needs a run of pose_estimation.py (models, reflectance images). Errors in degrees and in percent of
 the distance to the object. Cost is processor time over that of one forward rendering of both
-models at full resolution, on one thread, in the same run. All other options go to the config.
+models at full resolution, on one thread, in the same run; on a GPU it is wall time, waited for.
+All other options go to the config.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import math
 import statistics
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +32,13 @@ from piad.cli import choose_device, run_script
 from piad.config import PoseConfig
 from piad.evaluation import query_lights
 from piad.models import ModelPair, load_models
-from piad.pose import refine_pose
+from piad.pose import ORIGINAL, refine_poses
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
 from piad.target import Target
 from piad.true_poses import true_query_cameras
+
+REFINERS = ("second_order", "adam", "adam_paper")
 
 
 def perturbed(pose: Tensor, centre: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
@@ -53,14 +57,60 @@ def perturbed(pose: Tensor, centre: Tensor, degrees: float, generator: torch.Gen
     return torch.linalg.inv(to_pivot) @ se3_exp(step) @ to_pivot @ pose
 
 
+class Clock:
+    """Wall and processor time of work on a device; on a GPU both are wall time to its end."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.began = self._now()
+
+    def _now(self) -> tuple[float, float]:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            return (time.perf_counter(),) * 2
+        return time.perf_counter(), time.process_time()
+
+    def seconds(self) -> tuple[float, float]:
+        """Wall and processor time since it was made."""
+        return tuple(now - began for now, began in zip(self._now(), self.began, strict=True))
+
+
+@dataclass
+class Problem:
+    """A query with a start pose [4, 4] off its true one by up to `degrees`."""
+
+    query: str
+    light: str
+    target: Target
+    true_pose: Tensor
+    start: Tensor
+    degrees: float
+    forward: float  # seconds of one rendering of both models
+
+
+def multiplied(models: ModelPair, count: int) -> ModelPair:
+    """The models with each Gaussian parted into equal ones, about `count` in all.
+
+    The parts lie in one place and share its optical depth, so that the image hardly changes.
+    """
+    times = max(1, round(count / models.colour.num_gaussians))
+    index = torch.arange(models.colour.num_gaussians, device=models.colour.device)
+    pair = []
+    for model in (models.colour, models.reflectance):
+        alpha = 1 - (1 - model.opacities.double()).clamp_min(1e-6) ** (1 / times)
+        parted = replace(model, logit_opacities=torch.logit(alpha).to(model.means))
+        pair.append(parted.select(index.repeat_interleave(times)))
+    return ModelPair(*pair)
+
+
 def forward_seconds(target: Target, pose: Tensor, models: ModelPair, repeats: int = 5) -> float:
-    """Processor time of one rendering of both models."""
+    """Processor time (GPU: wall time) of one rendering of both models."""
     viewmat, times = pose.to(target.image.device, torch.float32), []
     for _ in range(repeats + 1):
-        began = time.process_time()
+        clock = Clock(target.image.device)
         with torch.no_grad():
             models.render(viewmat, target.intrinsics)
-        times.append(time.process_time() - began)
+        times.append(clock.seconds()[1])
     return statistics.median(times[1:])
 
 
@@ -82,69 +132,107 @@ def summary(rows: list[dict]) -> dict:
     }
 
 
-def one_row(target: Target, start: Tensor, true_pose: Tensor, models, refine, forward) -> dict:
-    """Refine from one start; the outcome's errors and costs."""
-    began = time.process_time()
-    refined = refine_pose(target, start, models, refine)
-    seconds = time.process_time() - began
-    angle, shift = pose_error(refined.world_to_camera, true_pose)
-    pivot = true_pose[:3, :3] @ models.centre.to(true_pose) + true_pose[:3, 3]
-    return {
-        "refiner": refine.refiner,
-        "angle_deg": float(angle),
-        "distance_percent": 100 * float(shift) / float(pivot.norm()),
-        "forward_renderings": seconds / forward,
-        "seconds": seconds,
-        "wall_seconds": refined.seconds,
-        "steps": refined.steps,
-        "loss": refined.loss,
-        "stop_reason": refined.stop_reason,
-    }
+def refined_rows(problems: list[Problem], models: ModelPair, refine, name: str) -> list[dict]:
+    """Refine problems together; their errors and their share of the costs."""
+    clock = Clock(problems[0].target.image.device)
+    found = refine_poses(
+        [p.target for p in problems], [[p.start] for p in problems], models, refine
+    )
+    wall, seconds = (value / len(problems) for value in clock.seconds())
+    rows = []
+    for problem, refined in zip(problems, found, strict=True):
+        angle, shift = pose_error(refined.world_to_camera, problem.true_pose)
+        pose = problem.true_pose
+        pivot = pose[:3, :3] @ models.host_centre + pose[:3, 3]
+        row = {
+            "refiner": name,
+            "query": problem.query,
+            "light": problem.light,
+            "start_deg": problem.degrees,
+            "angle_deg": float(angle),
+            "distance_percent": 100 * float(shift) / float(pivot.norm()),
+            "forward_renderings": seconds / problem.forward,
+            "seconds": seconds,
+            "wall_seconds": wall,
+            "steps": refined.steps,
+            "loss": refined.loss,
+            "stop_reason": refined.stop_reason,
+        }
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+    return rows
 
 
-def measure(cfg: PoseConfig, options: argparse.Namespace) -> list[dict]:
-    """One row for every query, size of start and refiner."""
-    device = choose_device(cfg.device)
+def make_problems(cfg: PoseConfig, options: argparse.Namespace, models, run, device):
+    """A problem for every chosen query and size of start."""
     scene = load_scene(cfg.data, cfg.class_name)
     truth = true_query_cameras(scene)
     if truth is None:
         raise UserError(f"{scene.root} has no true query poses; nothing to compare with")
-    run = RunFolder(cfg)
-    models = load_models(run, device)
     generator = torch.Generator().manual_seed(options.seed)
-    step = max(1, len(scene.queries) / options.queries)
-    chosen = [scene.queries[int(i * step)] for i in range(min(options.queries, len(scene.queries)))]
+    count = min(options.queries, len(scene.queries))
+    chosen = [scene.queries[int(i * len(scene.queries) / count)] for i in range(count)]
     lights = query_lights(scene)
-    rows = []
-    for number, query in enumerate(chosen):
+    problems = []
+    for query in chosen:
         mirrored = run.reflection / query.path.relative_to(scene.root).with_suffix(".png")
         image = torch.cat([query.image(), replace(query, path=mirrored).image()]).to(device)
         target = Target.of(image, query.intrinsics)
-        true_pose = truth[query.id].world_to_camera
-        forward = forward_seconds(target, true_pose, models)
+        pose = truth[query.id].world_to_camera
+        forward = forward_seconds(target, pose, models)
         for degrees in options.starts:
-            start = perturbed(true_pose, models.centre, degrees, generator)
-            for refiner in options.refiners:
-                if refiner == "adam" and number * options.adam_queries % len(chosen) >= (
-                    options.adam_queries
-                ):
-                    continue  # it is slow: a share of the queries, spread evenly
-                refine = replace(cfg.refine, refiner=refiner)
-                row = one_row(target, start, true_pose, models, refine, forward)
-                row |= {"query": query.id, "light": lights.get(query.id, "?"), "start_deg": degrees}
-                rows.append(row)
-                print(json.dumps(row), file=sys.stderr, flush=True)
+            start = perturbed(pose, models.host_centre, degrees, generator)
+            light = lights.get(query.id, "?")
+            problems.append(Problem(query.id, light, target, pose, start, degrees, forward))
+    return problems
+
+
+def some(problems: list[Problem], count: int) -> list[Problem]:
+    """The problems of `count` queries, spread evenly."""
+    queries = list(dict.fromkeys(problem.query for problem in problems))
+    kept = {query for i, query in enumerate(queries) if i * count % len(queries) < count}
+    return [problem for problem in problems if problem.query in kept]
+
+
+def measure(cfg: PoseConfig, options: argparse.Namespace) -> list[dict]:
+    """One row for every query, size of start, refiner and size of batch."""
+    device = choose_device(cfg.device)
+    run = RunFolder(cfg)
+    models = load_models(run, device)
+    if options.gaussians:
+        models = multiplied(models, options.gaussians)
+    problems = make_problems(cfg, options, models, run, device)
+    settings = {
+        "second_order": replace(cfg.refine, refiner="second_order"),
+        "adam": replace(cfg.refine, refiner="adam"),
+        "adam_paper": replace(cfg.refine, **ORIGINAL),
+    }
+    rows = []
+    for refiner in options.refiners:
+        refine, slow = settings[refiner], refiner != "second_order"
+        chosen = some(problems, options.adam_queries) if slow else problems
+        if device.type == "cuda":  # kernels are built and memory is taken
+            warm = replace(refine, iter_num=4, refine_coarse_steps=2) if slow else refine
+            refined_rows(chosen[:1], models, warm, "warm-up")
+        for size in [1] if slow else options.batch:
+            name = refiner if size == 1 else f"{refiner} x{size}"
+            for degrees in options.starts:
+                group = [problem for problem in chosen if problem.degrees == degrees]
+                if size > 1 and device.type == "cuda":
+                    refined_rows(group[:size], models, refine, "warm-up")
+                for first in range(0, len(group), size):
+                    rows += refined_rows(group[first : first + size], models, refine, name)
     return rows
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """Final error against processor time, a point per query, of both refiners."""
+    """Final error against processor time, a point per query, of the refiners."""
     from matplotlib import pyplot as plt
 
     starts = sorted({row["start_deg"] for row in rows})
     figure, axes = plt.subplots(1, len(starts), figsize=(4.2 * len(starts), 3.4), sharey=True)
     for axis, degrees in zip(np.atleast_1d(axes), starts, strict=True):
-        for refiner, mark in (("adam", "o"), ("second_order", "x")):
+        for refiner, mark in (("adam_paper", "+"), ("adam", "o"), ("second_order", "x")):
             shown = [r for r in rows if r["refiner"] == refiner and r["start_deg"] == degrees]
             axis.semilogy(
                 [r["seconds"] for r in shown], [r["angle_deg"] for r in shown], mark, label=refiner
@@ -164,7 +252,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=10, help="spread evenly over all")
     parser.add_argument("--starts", type=float, nargs="+", default=[5.0, 15.0])
-    parser.add_argument("--refiners", nargs="+", default=["adam", "second_order"])
+    parser.add_argument("--refiners", nargs="+", default=["adam", "second_order"], choices=REFINERS)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="queries at once")
+    parser.add_argument(
+        "--gaussians", type=int, default=0, help="part the models' into about so many: for times"
+    )
     parser.add_argument("--adam_queries", type=int, default=10**6, help="... that Adam refines too")
     parser.add_argument("--figure", type=Path, default=None, help="error against cost, PNG")
     parser.add_argument("--start_seed", dest="seed", type=int, default=0)

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
+from piad.agreement import closeness
 from piad.cli import choose_device, run_script
 from piad.config import TestConfig
 from piad.images import IMAGE_SUFFIXES, read_image, stored_size
 from piad.locate import contenders, make_target, pose_initialiser
 from piad.models import load_models
 from piad.normality import evenly
-from piad.pose import RefineConfig, closeness, refine_pose
+from piad.pose import RefineConfig, refine_pose
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.refusal import gallery_agreement, judge
 from piad.run_folder import RunFolder

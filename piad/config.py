@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gaussian_renderer.fit import FitConfig
     from piad.anomaly import DetectConfig
     from piad.models import ModelsConfig
-    from piad.pose import RefineConfig
+    from piad.refine_config import RefineConfig
     from piad.reflectance import ReflectanceConfig
     from piad.threshold import ThresholdConfig
     from retrieval import InitialPoseConfig
@@ -59,7 +59,7 @@ PARTS = (
     Part("fit", "gaussian_renderer.fit", "FitConfig", ("pose",)),
     Part("models", "piad.models", "ModelsConfig", ("pose",)),
     Part("initial_pose", "retrieval", "InitialPoseConfig", ("pose",)),
-    Part("refine", "piad.pose", "RefineConfig", ("pose",)),
+    Part("refine", "piad.refine_config", "RefineConfig", ("pose",)),
     Part("detect", "piad.anomaly", "DetectConfig", ("pose", "test")),
     Part("threshold", "piad.threshold", "ThresholdConfig", ("pose", "test")),
 )

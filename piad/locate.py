@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from gaussian_renderer.camera import opencv_to_opengl, rigid_inverse
 from piad.cli import progress
 from piad.fingerprint import gallery_fingerprint, query_fingerprint
 from piad.models import ModelPair, models_fingerprint
-from piad.pose import RefinedPose, refine_pose
+from piad.pose import RefinedPose, refine_poses
 from piad.query_images import write_query_images
 from piad.refusal import Verdict, gallery_agreement, judge
 from piad.target import Target
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from piad.config import Config
+    from piad.refine_config import RefineConfig
     from piad.run_folder import RunFolder
     from piad.scenes import Query, Scene
     from retrieval import InitialPoseConfig
@@ -50,7 +53,7 @@ def locate_queries(
         "models": models_fingerprint(run),
         "gallery": gallery_fingerprint(scene),
         "initial_pose": asdict(cfg.initial_pose),
-        "refine": asdict(cfg.refine),
+        "refine": cfg.refine.what_counts(),
     }
 
     def settings_of(query: Query) -> dict:
@@ -76,26 +79,47 @@ def locate_queries(
     own = None
     if cfg.refine.refuse_below > 0:
         own = gallery_agreement(scene, reflectance_scene, models, cfg.refine, run, device)
-    for query in progress(todo, "queries"):
-        shutil.rmtree(folders[query.id], ignore_errors=True)  # what another photograph left there
-        target = make_target(query, reflectance_of[query.id], device)
-        start = initialiser.locate(
-            target.image[:3], target.image[3:], query.intrinsics, target.silhouette
+    queries = progress(todo, "queries")
+    while batch := list(itertools.islice(queries, cfg.refine.batch_on(device))):
+        for query in batch:  # what another photograph left there
+            shutil.rmtree(folders[query.id], ignore_errors=True)
+        targets = [make_target(query, reflectance_of[query.id], device) for query in batch]
+        starts = initialiser.locate_many(
+            [target.image[:3] for target in targets],
+            [target.image[3:] for target in targets],
+            [target.intrinsics for target in targets],
+            [target.silhouette for target in targets],
         )
-        refined = verdict = None
-        if start.status == "ok":
-            refined = refine_pose(target, contenders(start), models, cfg.refine)
-            verdict = judge(refined, target, models, own, cfg.refine)
-            if not verdict.refused:
-                write_query_images(folders[query.id], target, refined, models)
-        record = pose_record(start, refined, verdict, cfg.initial_pose)
-        run.poses.add(query.id, record, settings_of(query))
+        refined = refine_located(targets, starts, models, cfg.refine)
+        for query, target, start, found in zip(batch, targets, starts, refined, strict=True):
+            verdict = None
+            if found is not None:
+                verdict = judge(found, target, models, own, cfg.refine)
+                if not verdict.refused:
+                    write_query_images(folders[query.id], target, found, models)
+            record = pose_record(start, found, verdict, cfg.initial_pose)
+            run.poses.add(query.id, record, settings_of(query), save=False)
+        run.poses.save()
     for query in scene.queries:
         record = run.poses[query.id]
         if record["status"] != "ok":
             print(f"not found: {query.id} ({record['message']})")
         elif record["ambiguous"]:
             print(f"ambiguous: {query.id} ({record['message']})")
+
+
+def refine_located(
+    targets: Sequence[Target], starts: Sequence[StartPose], models: ModelPair, cfg: RefineConfig
+) -> list[RefinedPose | None]:
+    """The refined poses of queries at once; None where there is no start pose."""
+    located = [i for i, start in enumerate(starts) if start.status == "ok"]
+    found = refine_poses(
+        [targets[i] for i in located], [contenders(starts[i]) for i in located], models, cfg
+    )
+    refined: list[RefinedPose | None] = [None] * len(targets)
+    for index, pose in zip(located, found, strict=True):
+        refined[index] = pose
+    return refined
 
 
 def pose_initialiser(

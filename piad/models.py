@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ORIGINAL = {"model_geometry": "separate"}
 MODEL_FILE = "model.safetensors"
+_ANY_POSE = torch.eye(4, dtype=torch.float64)
 
 
 @dataclass
@@ -42,7 +44,7 @@ class ModelsConfig:
 
 @dataclass
 class PairRendering:
-    """Colour and reflectance of one view, over black; C = 6, colour first.
+    """Colour and reflectance of one view, or of several [B, ...], over black; C = 6, colour first.
 
     image: [6, H, W], premultiplied by alpha; alpha: [2, H, W], of colour and of reflectance;
     depth: of the colour model along the camera's axis, world units, [1, H, W].
@@ -53,14 +55,23 @@ class PairRendering:
     depth: Tensor | None = None
 
     def over(self, background: Tensor) -> Tensor:
-        """Composite over a uniform background [6] (or [6, H, W]): [6, H, W]."""
+        """Composite over a uniform background [6] (or [6, H, W]): [..., 6, H, W]."""
         shape = (6, 1, 1) if background.ndim == 1 else background.shape
         return self.image + (1 - self.channel_alpha) * background.reshape(shape)
 
     @property
+    def cover(self) -> Tensor:
+        """Alpha of the colour model, [..., 1, H, W], in memory of its own.
+
+        A slice of an expanded tensor has a stride of 0, and CUDA's poolings then read the first
+        view's alpha for all of them.
+        """
+        return self.alpha[..., :1, :, :].clone(memory_format=torch.contiguous_format)
+
+    @property
     def channel_alpha(self) -> Tensor:
-        """Alpha of each of the six channels, [6, H, W]."""
-        return self.alpha.repeat_interleave(3, dim=0)
+        """Alpha of each of the six channels, [..., 6, H, W]."""
+        return self.alpha.repeat_interleave(3, dim=-3, output_size=6)
 
 
 class ModelPair:
@@ -73,27 +84,37 @@ class ModelPair:
             self.joined = joined(self.colour, self.reflectance)
         self.background = torch.cat([self.colour.background, self.reflectance.background])  # [6]
 
-    @property
+    @functools.cached_property
     def centre(self) -> Tensor:
         """Opacity-weighted centre of the object in the world, [3]."""
         weight = self.colour.opacities[:, None]
         return (self.colour.means * weight).sum(0) / weight.sum().clamp_min(1e-12)
 
+    @functools.cached_property
+    def host_centre(self) -> Tensor:
+        """`centre` in float64 on the CPU, [3]."""
+        return self.centre.double().cpu()
+
     def render(self, viewmat: Tensor, intrinsics: Intrinsics) -> PairRendering:
-        """Render both models at `viewmat` [4, 4] (world_to_camera, OpenCV), differentiably."""
-        camera = Camera(intrinsics, viewmat)
+        """Render both models at `viewmat` (world_to_camera, OpenCV), differentiably.
+
+        Args:
+            viewmat: [4, 4], or [B, 4, 4] for several views in one call.
+        """
+        camera = Camera(intrinsics, _ANY_POSE)  # `viewmat` counts; nothing waits for the device
         if self.joined is not None:
             black = torch.zeros_like(self.background)
             view = render(self.joined, camera, black, viewmat=viewmat)
-            return PairRendering(view.image, view.alpha.expand(2, -1, -1), view.depth)
+            alpha = view.alpha.expand(*view.alpha.shape[:-3], 2, -1, -1)
+            return PairRendering(view.image, alpha, view.depth)
         black = torch.zeros_like(self.colour.background)
         views = [
             render(model, camera, black, viewmat=viewmat)
             for model in (self.colour, self.reflectance)
         ]
         return PairRendering(
-            torch.cat([view.image for view in views]),
-            torch.cat([view.alpha for view in views]),
+            torch.cat([view.image for view in views], -3),
+            torch.cat([view.alpha for view in views], -3),
             views[0].depth,
         )
 

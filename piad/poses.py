@@ -21,7 +21,7 @@ POSE_KEYS = ("start_camera_to_world", "camera_to_world")
 
 
 class PoseStore:
-    """The records of poses.json, rewritten whole (atomically) after every query.
+    """The records of poses.json, rewritten whole (atomically) after every query or batch of them.
 
     Poses are camera_to_world [4, 4] in OpenGL axes, floats in full precision. `header` holds what
     is true of all queries (class name, weights); `add` takes tensors, arrays and plain values.
@@ -55,15 +55,21 @@ class PoseStore:
         """All records, sorted by query id."""
         return [self._records[key] for key in sorted(self._records)]
 
-    def add(self, query_id: str, record: Mapping[str, Any], settings: Any = None) -> None:
-        """Store a query's record; `settings` (JSON scalars) are what it depends on."""
+    def add(
+        self, query_id: str, record: Mapping[str, Any], settings: Any = None, save: bool = True
+    ) -> None:
+        """Store a query's record; `settings` (JSON scalars) are what it depends on.
+
+        Without `save` the file is written with the next record, or by `save()`.
+        """
         plain = {key: _plain(value) for key, value in record.items() if key != "id"}
         stored = {"id": query_id, **plain}
         if settings is not None:
             stored["settings"] = _digest(settings)
         _check_record(stored, self.path)
         self._records[query_id] = stored
-        self.save()
+        if save:
+            self.save()
 
     def done(self, query_id: str, settings: Any = None) -> bool:
         """Whether a query has a record made with these settings."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gaussian_renderer.files import atomic_path, write_image
 from piad.models import ModelPair
-from piad.pose import RefinedPose
+from piad.refine_config import RefinedPose
 from piad.target import Target
 
 NUM_FRAMES = 12

@@ -1,4 +1,6 @@
-"""Hypotheses of one query race at low resolution; the most alike is refined to the end (ours).
+"""Hypotheses of a query race at low resolution; the most alike is refined to the end (ours).
+
+All queries race at once, in lockstep.
 
 Order and figures: docs/method_refinement.md.
 """
@@ -6,134 +8,238 @@ Order and figures: docs/method_refinement.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from gaussian_renderer.se3 import pose_error
+from piad.agreement import closeness_of
+from piad.explore import explore
 from piad.models import ModelPair
-from piad.pose import RefineConfig, likeness_at
-from piad.second_order import Aligner, Round, Run
+from piad.refine_config import RefineConfig
+from piad.rounds import Round
+from piad.second_order import Aligner, Run
 from piad.target import Target
-from piad.warp_search import WarpSearch, warp_search
+from piad.warp_search import WarpSearch
 from retrieval.initial_pose import DISTINCT_DEG
 
 RACERS = 4  # hypotheses that are looked at, of those given in order of their similarity
 RIVAL_MARGIN = 0.08  # in likeness: those that begin further behind the leader aren't refined
-NEAR = (WarpSearch(1 / 4, 10, 0.03, 5.0),)
-WIDE = (*(WarpSearch(1 / 8, 8, 0.06, 9.0),) * 2, WarpSearch(1 / 4, 8, 0.02, 4.0))
-COARSE = (Round(1 / 4, 5, "global", 100.0, 0.2), Round(1 / 4, 3, "global", 6.0, 0.3))
-COARSER = Round(1 / 8, 5, "global", 100.0, 0.2)  # before them in a wide lap
-MIDDLE = Round(1 / 2, 3, "tile", 0.8, 0.3, relax=3.0)
-LONGER = Round(1 / 2, 3, "tile", 0.8, 0.3, relax=3.0)
-FAR_DEG = 3.0  # a hypothesis that turned by more may not have arrived: it goes round again
-MORE_LAPS = 4  # ... so many times at most
-FINE = Round(1.0, 8, "tile", 0.35, 0.3, relax=2.0)
+SEARCH = WarpSearch(1 / 4, 10, 0.03, 5.0)
+MIDDLE = Round(1 / 2, 12, "tile", 0.8, 0.3, relax=3.0, stop_px=1.0)
+FINE = Round(1.0, 12, "tile", 0.35, 0.3, relax=2.0, stop_px=0.4)
+FAR_DEG = 6.0  # a hypothesis that turned by more may not have arrived
+LEAST_LIKENESS = 0.3  # ... as may one that looks less alike
+LAPS = 3  # at most
+FINALISTS = 2  # poses of a query that go on to full resolution, where they are told apart
+FINAL_MARGIN, FINAL_DEG = 0.03, 0.7  # ... those as alike as that, and as far apart
 
 
-def approach(aligner: Aligner, run: Run, wide: bool) -> float:
-    """Bring a hypothesis within reach of the windowed rounds and through the first of them.
-
-    Returns:
-        by how much it turned, degrees.
-    """
-    before = run.pose
-    for search in WIDE if wide else NEAR:
-        run.state.pose = warp_search(
-            aligner.target,
-            aligner.query(search.scale),
-            run.pose,
-            aligner.models,
-            search,
-            aligner.reflectance_weight,
-        )
-        run.trace.append(run.pose)
-    aligner.rounds(run, (*((COARSER,) if wide else ()), *COARSE, MIDDLE))
-    return float(pose_error(run.pose, before)[0])
+def approach(aligner: Aligner, runs: Sequence[Run]) -> None:
+    """Bring hypotheses within reach of the windowed steps, and through the first of them."""
+    aligner.search(runs, SEARCH)
+    aligner.round(runs, MIDDLE)
 
 
-def last_rounds(cfg: RefineConfig) -> tuple[Round, ...]:
-    """What the winner goes through; at full resolution `polish_steps` systems at most."""
-    return (LONGER, replace(FINE, calls=cfg.polish_steps)) if cfg.polish_steps else (LONGER,)
+def finish(aligner: Aligner, runs: Sequence[Run], cfg: RefineConfig) -> None:
+    """The last steps of winners, at full resolution: `polish_steps` systems at most."""
+    if cfg.polish_steps:
+        aligner.round(runs, replace(FINE, calls=cfg.polish_steps))
 
 
 def polish_pose(
     target: Target, world_to_camera: Tensor, models: ModelPair, cfg: RefineConfig
 ) -> Run:
-    """The last rounds alone, from any pose [4, 4]."""
-    aligner = Aligner(target, models, cfg.reflectance_weight)
-    return aligner.rounds(aligner.begin(world_to_camera), last_rounds(cfg))
+    """The windowed steps alone, from any pose [4, 4]."""
+    aligner = Aligner([target], models, cfg.reflectance_weight)
+    run = aligner.begin(world_to_camera)
+    aligner.round([run], MIDDLE)
+    finish(aligner, [run], cfg)
+    return run
 
 
+@dataclass
 class _Racer:
-    """A hypothesis of the race: its best pose so far, and how much that looks like the query."""
+    """A hypothesis of the race: its most alike pose so far, and others that were found."""
 
-    def __init__(self, aligner: Aligner, pose: Tensor) -> None:
-        self.aligner = aligner
-        self.start, self.run = pose, aligner.begin(pose)
-        self._likeness: float | None = None  # only looked at where it decides
-        self.turned_deg, self.laps = 180.0, 0  # in the last lap; how many
-
-    def _look(self, run: Run) -> float:
-        return likeness_at(run.pose, self.aligner.target, self.aligner.models)
+    start: Tensor
+    run: Run
+    others: list[Run] = field(default_factory=list)
+    arrived: bool = False
+    laps: int = 0
+    calls: int = 0
 
     @property
-    def likeness(self) -> float:
-        """How much the pose looks like the query."""
-        if self._likeness is None:
-            self._likeness = self._look(self.run)
-        return self._likeness
+    def explores(self) -> bool:
+        """Whether its next lap is a wide one."""
+        return self.laps == 1 or (self.laps > 1 and self.run.likeness < LEAST_LIKENESS)
 
-    def lap(self) -> None:
-        """One more approach; the first is kept, later ones if the pose looks more alike.
+    @property
+    def next_start(self) -> Tensor:
+        """Where its next lap begins: the first may have gone astray."""
+        return self.start if self.laps <= 1 else self.run.pose
 
-        The second begins at the start again, and is wide: the first may have gone astray.
-        """
-        before = self.likeness if self.laps else None
+    def finish(self, run: Run) -> None:
+        """One more lap was run: its end counts if it looks more alike."""
         self.laps += 1
-        wide = self.laps == 2
-        run = self.aligner.begin(self.start if wide else self.run.pose)
-        turned = approach(self.aligner, run, wide)
-        seen = None if before is None else self._look(run)
-        run.calls += self.run.calls
+        self.calls += run.calls
+        near = self.laps > 1 or pose_error(run.pose, self.start)[0] <= FAR_DEG
+        self.arrived = run.reason == "converged" and near and run.likeness >= LEAST_LIKENESS
+        if self.laps == 1:
+            self.run = run
+            return
         run.trace = self.run.trace + run.trace[1:]
-        if before is None or seen > before:
-            self.run, self._likeness, self.turned_deg = run, seen, turned
-        else:
-            self.run.calls = run.calls
-            self.turned_deg = self.turned_deg if wide else 0.0
+        if run.likeness > self.run.likeness:
+            self.run, run = run, self.run
+        self.others.append(run)
+
+
+@dataclass
+class Outcome:
+    """A query's winner, the systems made for it in all, and figures as in RefinedPose."""
+
+    run: Run
+    calls: int
+    loss: float
+    agreement: float
+    likeness: float | None
+    rival_likeness: float | None
+
+
+class _Race:
+    """The hypotheses of all queries, a field of racers each."""
+
+    def __init__(
+        self, aligner: Aligner, hypotheses: Sequence[Sequence[Tensor]], cfg: RefineConfig
+    ) -> None:
+        self.aligner, self.cfg = aligner, cfg
+        self.fields = [
+            [_Racer(pose, aligner.begin(pose, query)) for pose in poses[:RACERS]]
+            for query, poses in enumerate(hypotheses)
+        ]
+
+    def lap(self, racers: Sequence[_Racer]) -> None:
+        """One more lap of each; the first is a short one, the second explores."""
+        racers = sorted(racers, key=lambda racer: not racer.explores)
+        runs = [self.aligner.begin(racer.next_start, racer.run.query) for racer in racers]
+        wide = sum(racer.explores for racer in racers)
+        spare = explore(self.aligner, runs[:wide], MIDDLE)
+        approach(self.aligner, runs[wide:])
+        self.aligner.look(runs)
+        for racer, own in zip(racers, spare, strict=False):
+            racer.others += own
+        for racer, run in zip(racers, runs, strict=True):
+            racer.finish(run)
+
+    def going(self) -> list[_Racer]:
+        """Those for which another lap may help: they haven't arrived, nor are clearly behind."""
+        still_open = [field for field in self.fields if any(map(_may_go_on, field))]
+        self.look([field for field in still_open if len(field) > 1])
+        margin = self.cfg.tie_margin
+        return [racer for field in still_open for racer in field if _goes_on(racer, field, margin)]
+
+    def look(self, fields: Sequence[list[_Racer]]) -> None:
+        """Sets the likeness of all racers of some fields."""
+        self.aligner.look([racer.run for field in fields for racer in field])
+
+    def outcomes(self) -> list[Outcome]:
+        """The winner of every field, after the last steps."""
+        self.look([field for field in self.fields if len(field) > 1])
+        finalists = [_finalists(field) for field in self.fields]
+        runs = [run for own in finalists for run in own]
+        before = [run.calls for run in runs]
+        alike = {
+            id(run): run.likeness
+            for racers in self.fields
+            for racer in racers
+            for run in (racer.run, *racer.others)
+        }
+        finish(self.aligner, runs, self.cfg)
+        target = self.aligner.target.take([run.query for run in runs])
+        poses = torch.stack([run.pose for run in runs])
+        figures = closeness_of(target, poses, self.aligner.models, self.cfg)
+        agreed = {id(run): figure for run, figure in zip(runs, figures, strict=True)}
+        made = iter([run.calls - calls for run, calls in zip(runs, before, strict=True)])
+        found = []
+        for racers, own in zip(self.fields, finalists, strict=True):
+            best = max(own, key=lambda run: agreed[id(run)][1])
+            calls = sum(racer.calls for racer in racers) + sum(next(made) for _ in own)
+            likenesses = _likenesses(best, racers, alike)
+            found.append(Outcome(best, calls, *agreed[id(best)], *likenesses))
+        return found
+
+
+def _finalists(racers: list[_Racer]) -> list[Run]:
+    """The most alike pose of a field, and such others as only full resolution tells from it.
+
+    Those are looked for only where exploring was needed; else likeness has been enough.
+    """
+    found = [run for racer in racers for run in (racer.run, *racer.others)]
+    found.sort(key=lambda run: -run.likeness)
+    kept = found[:1]
+    if not any(racer.others for racer in racers):
+        return kept
+    for run in found[1:]:
+        near = run.likeness > found[0].likeness - FINAL_MARGIN
+        apart = all(pose_error(run.pose, other.pose)[0] > FINAL_DEG for other in kept)
+        if near and apart and len(kept) < FINALISTS:
+            kept.append(run)
+    return kept
+
+
+def _likenesses(
+    best: Run, racers: list[_Racer], alike: dict[int, float | None]
+) -> tuple[float | None, float | None]:
+    """Of a field's winner, and the highest on clearly different sides; None for one alone.
+
+    Args:
+        alike: of every run, before the last steps.
+    """
+    if len(racers) == 1:
+        return None, None
+    rivals = [
+        alike[id(racer.run)]
+        for racer in racers
+        if pose_error(racer.run.pose, best.pose)[0] > DISTINCT_DEG
+    ]
+    return alike[id(best)], max(rivals, default=None)
+
+
+def _may_go_on(racer: _Racer) -> bool:
+    """Whether it hasn't arrived, as far as is seen."""
+    return not racer.arrived and racer.laps < LAPS
 
 
 def _goes_on(racer: _Racer, racers: list[_Racer], tie_margin: float) -> bool:
     """Whether another lap may help: it hasn't arrived, and isn't clearly behind."""
-    if racer.turned_deg <= FAR_DEG or racer.laps > MORE_LAPS:
+    if not _may_go_on(racer):
         return False
-    margin = tie_margin if racer.laps else RIVAL_MARGIN
-    return all(racer.likeness > other.likeness - margin for other in racers if other is not racer)
+
+    def may_win(other: _Racer) -> bool:
+        margin = RIVAL_MARGIN
+        if racer.laps:  # another lap costs much: not for one behind another that has arrived
+            margin = 0.0 if other.arrived else tie_margin
+        return racer.run.likeness > other.run.likeness - margin
+
+    return all(may_win(other) for other in racers if other is not racer)
 
 
 def race(
-    target: Target, hypotheses: Sequence[Tensor], models: ModelPair, cfg: RefineConfig
-) -> tuple[Run, int, tuple[float | None, float | None]]:
-    """The refined winner, the systems made in all, and likeness of the winner and its best rival.
+    targets: Sequence[Target],
+    hypotheses: Sequence[Sequence[Tensor]],
+    models: ModelPair,
+    cfg: RefineConfig,
+) -> list[Outcome]:
+    """The refined winner of every query.
 
     Args:
-        hypotheses: world_to_camera [4, 4] each, the most promising first.
+        targets: queries of one kind (`Target.kind`).
+        hypotheses: of each, world_to_camera [4, 4], the most promising first.
     """
-    aligner = Aligner(target, models, cfg.reflectance_weight)
-    racers = [_Racer(aligner, pose) for pose in hypotheses[:RACERS]]
-    racers[0].lap()
-    while going := [racer for racer in racers if _goes_on(racer, racers, cfg.tie_margin)]:
-        for racer in going:
-            racer.lap()
-    alone = len(racers) == 1
-    best = racers[0] if alone else max(racers, key=lambda racer: racer.likeness)
-    rivals = [
-        racer.likeness
-        for racer in racers
-        if not alone and pose_error(racer.run.pose, best.run.pose)[0] > DISTINCT_DEG
-    ]
-    own = None if alone else best.likeness
-    aligner.rounds(best.run, last_rounds(cfg))
-    calls = sum(racer.run.calls for racer in racers)
-    return best.run, calls, (own, max(rivals, default=None))
+    aligner = Aligner(targets, models, cfg.reflectance_weight)
+    race = _Race(aligner, hypotheses, cfg)
+    race.lap([field[0] for field in race.fields])
+    while going := race.going():
+        race.lap(going)
+    return race.outcomes()

@@ -1,6 +1,6 @@
 """Whether a refined pose is believed: a photograph of anything else is refused (ours).
 
-The figure is the agreement of query and rendering at full resolution (`piad.pose.closeness`). Small
+The figure is the agreement of query and rendering at full resolution (`piad.agreement`). Small
 windows correlate only where fine detail does, so a foreign photograph stays near 0 wherever its
 pose ends. How far a true query gets depends on the object and on how well its models fit; the limit
 is therefore a share of what the object's own gallery reaches at its known poses. Measured in
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from gaussian_renderer.files import write_json
+from piad.agreement import closeness
 from piad.fingerprint import gallery_fingerprint
 from piad.models import ModelPair, models_fingerprint
 from piad.normality import evenly
-from piad.pose import RefineConfig, RefinedPose, closeness
 from piad.race import polish_pose
+from piad.refine_config import RefineConfig, RefinedPose
 from piad.reflectance import read_json
 from piad.target import Target
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from piad.run_folder import RunFolder
     from piad.scenes import Scene
 
-VERSION = 1  # of the figure: raise it when the same images give another
+VERSION = 2  # of the figure: raise it when the same images give another
 OWN_VIEWS = 24  # photographs, spread over the gallery, whose agreement is measured
 DOUBT_STEPS = 8  # systems at full resolution before a pose is refused that had none
 

@@ -11,21 +11,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gaussian_renderer.se3 import pivoted_basis, se3_exp
+from piad.agreement import likeness_of
+from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.rounds import Round, State, System, at_scale, make_level, make_system
 from piad.target import Target
+from piad.warp_search import WarpSearch, warp_search
+from retrieval.compare import shrunk
 
+STATE_KEYS = ("pose", "gain", "offset")
+AT_ONCE = 64  # full-size renderings in memory
 STEP_LIMIT = 0.1  # rad about the object, or share of its distance: the reach of a linear step
 TRUSTED_STEP = 0.01  # in the same units: a last step so short is taken unseen
 DAMPING_START = {"global": 1e-2, "tile": 1e-3}
 DAMPING_RANGE = (1e-5, 1e4)
 RELAX_RANGE = (1.0, 8.0)  # factors of a Gauss-Newton step
 RELAX_CHANGE = (0.25, 4.0)  # of that factor from one step to the next
-STEP_PX = 0.02  # a step that moves the image by less has converged
+STEP_PX = 0.5  # where so short a step doesn't lower the cost, the models can't say more
 COST_CHANGE = 1e-4  # ... as has one that lowers the cost by less than this share
 
 
@@ -33,113 +39,222 @@ COST_CHANGE = 1e-4  # ... as has one that lowers the cost by less than this shar
 class Run:
     """One hypothesis on its way: where it stands, and what the last round said."""
 
-    state: State
+    pose: Tensor  # world_to_camera [4, 4], float64, on the CPU
+    query: int  # of the aligner's, which it belongs to
     trace: list[Tensor]
+    gain: Tensor = field(default_factory=lambda: torch.ones(6, dtype=torch.float64), repr=False)
+    offset: Tensor = field(default_factory=lambda: torch.zeros(6, dtype=torch.float64), repr=False)
     calls: int = 0
+    likeness: float | None = None  # of the pose; only looked at where it decides
     reason: str = "steps"
     cost: float = math.inf  # of the last round, at the last pose that was rendered
     hessian: Tensor | None = field(default=None, repr=False)  # [6 or 18, ...], there
 
-    @property
-    def pose(self) -> Tensor:
-        """World_to_camera [4, 4], float64."""
-        return self.state.pose
+    def move(self, pose: Tensor) -> None:
+        """Goes on from another pose, [4, 4]."""
+        self.pose = pose
+        self.likeness = None
+        self.trace.append(pose)
 
 
 class Aligner:
-    """Moves hypotheses of one query."""
+    """Moves hypotheses of queries of one kind, all that it is given in lockstep."""
 
-    def __init__(self, target: Target, models: ModelPair, reflectance_weight: float) -> None:
-        self.target, self.models = target, models
+    def __init__(
+        self, targets: Sequence[Target], models: ModelPair, reflectance_weight: float
+    ) -> None:
+        self.target, self.models = Target.stacked(targets), models
         self.reflectance_weight = reflectance_weight
-        self._scaled = {1.0: target}
+        self._scaled = {1.0: self.target}
+        self._small: Tensor | None = None  # what likenesses are taken of
 
     def query(self, scale: float) -> Target:
-        """The query at a share of the full resolution."""
+        """The queries at a share of the full resolution, stacked."""
         if scale not in self._scaled:
             self._scaled[scale] = at_scale(self.target, scale)
         return self._scaled[scale]
 
-    def begin(self, pose: Tensor) -> Run:
-        """A hypothesis, world_to_camera [4, 4], before any step."""
+    def begin(self, pose: Tensor, query: int = 0) -> Run:
+        """A hypothesis, world_to_camera [4, 4], of a query before any step."""
         start = pose.detach().double().cpu()
-        image = self.target.image
-        return Run(State(start.clone(), image.new_ones(6), image.new_zeros(6)), [start])
+        return Run(start.clone(), query, [start])
 
-    def _moved(self, state: State, system: System, damping: float, relax: float):
-        """The state after a step, the step [P], its basis, and its length (rad or distances)."""
-        pose, size = state.pose, len(system.gradient)
-        pivot = pose[:3, :3] @ self.models.centre.to(pose) + pose[:3, 3]
-        basis = torch.eye(size, dtype=torch.float64)
-        basis[:6, :6] = pivoted_basis(pivot, float(pivot.norm()))
-        hessian = basis.T @ system.hessian @ basis
-        diagonal = hessian.diagonal().clamp_min(1e-9)
-        step = torch.linalg.solve(hessian + damping * torch.diag(diagonal), system.gradient @ basis)
-        step = -relax * step
-        length = float(step[:6].abs().max())
-        if length > STEP_LIMIT:
-            step, length = step * (STEP_LIMIT / length), STEP_LIMIT
-        moved = State(se3_exp(basis[:6, :6] @ step[:6]) @ pose, state.gain, state.offset)
-        if size > 6:
-            moved.gain = state.gain + step[6:12].to(state.gain)
-            moved.offset = state.offset + step[12:].to(state.offset)
-        return moved, basis @ step, length
+    def search(self, runs: Sequence[Run], search: WarpSearch) -> list[float]:
+        """One search by rendering from every hypothesis, which is carried on.
 
-    def round(self, run: Run, this: Round) -> Run:
-        """Steps of one round; `run` is carried on."""
-        target = self.query(this.scale)
-        level = make_level(target, run.state, self.models, self.reflectance_weight, this)
-        state, best = run.state, make_system(self.models, run.state, level)
-        calls, damping, relax = 1, DAMPING_START[this.light], this.relax
-        focal, reason = self.target.intrinsics.fx, "steps"
-        while True:
-            moved, step, length = self._moved(state, best, damping, relax)
-            if calls >= this.calls or length * focal < STEP_PX:
-                reason = "converged" if length * focal < STEP_PX else reason
-                if length <= TRUSTED_STEP and calls >= this.calls:
-                    state = moved
-                    run.trace.append(state.pose)
-                break
-            trial = make_system(self.models, moved, level)
-            calls += 1
-            factor = _secant(best.gradient, trial.gradient, step)
-            if math.isfinite(trial.cost) and trial.cost < best.cost:
-                change = (best.cost - trial.cost) / max(best.cost, 1e-30)
-                state, best = moved, trial
-                run.trace.append(state.pose)
-                damping = max(damping / 10, DAMPING_RANGE[0])
-                if this.light == "tile":
-                    relax = min(max(relax * factor, RELAX_RANGE[0]), RELAX_RANGE[1])
-                if change < COST_CHANGE:
-                    reason = "converged"
-                    break
-            elif relax > 1:
-                relax = max(1.0, relax * min(factor, 0.5))
-            else:
-                damping *= 10
-                if damping > DAMPING_RANGE[1]:
-                    reason = "converged"
-                    break
-        run.state, run.cost, run.hessian = state, best.cost, best.hessian
-        run.calls, run.reason = run.calls + calls, reason
-        return run
+        Returns:
+            how well the patches match after it.
+        """
+        scores = []
+        for first in range(0, len(runs), AT_ONCE):
+            some = runs[first : first + AT_ONCE]
+            poses, found = warp_search(
+                self.target.intrinsics,
+                self.query(search.scale).take([run.query for run in some]),
+                torch.stack([run.pose for run in some]),
+                self.models,
+                search,
+                self.reflectance_weight,
+            )
+            for run, pose in zip(some, poses, strict=True):
+                run.move(pose)
+            scores += found.tolist()
+        return scores
 
-    def rounds(self, run: Run, rounds: Sequence[Round]) -> Run:
+    def look(self, runs: Sequence[Run]) -> None:
+        """Sets the likeness with the query (`retrieval.compare.likeness`) where it isn't known."""
+        if self._small is None:
+            self._small = shrunk(self.target.image, self.target.silhouette)
+        unknown = [run for run in runs if run.likeness is None]
+        for first in range(0, len(unknown), AT_ONCE):
+            some = unknown[first : first + AT_ONCE]
+            queries = torch.tensor([run.query for run in some], device=self._small.device)
+            poses = torch.stack([run.pose for run in some])
+            found = likeness_of(self._small[queries], self.target, poses, self.models)
+            for run, likeness in zip(some, found, strict=True):
+                run.likeness = likeness
+
+    def round(self, runs: Sequence[Run], this: Round) -> None:
+        """Steps of one round of every hypothesis, which is carried on."""
+        if runs:
+            _Walk(self, runs, this).go()
+
+    def rounds(self, runs: Sequence[Run], rounds: Sequence[Round]) -> None:
         """One round after another."""
         for this in rounds:
-            run = self.round(run, this)
-        return run
+            self.round(runs, this)
 
 
-def _secant(before: Tensor, after: Tensor, step: Tensor) -> float:
-    """How much longer the step should have been for the slope along it to vanish at its end.
+class _Walk:
+    """One round of N hypotheses in lockstep; those that have ended are left out of the calls."""
+
+    def __init__(self, aligner: Aligner, runs: Sequence[Run], this: Round) -> None:
+        self.models, self.runs, self.this = aligner.models, runs, this
+        self.focal = aligner.target.intrinsics.fx
+        self.state = State(
+            *(np.stack([getattr(run, k).numpy() for run in runs]) for k in STATE_KEYS)
+        )
+        target = aligner.query(this.scale).take([run.query for run in runs])
+        weight = aligner.reflectance_weight
+        self.level = make_level(target, self.state, self.models, weight, this)
+        self.best = make_system(self.models, self.state, self.level)
+        count = len(runs)
+        self.centre = self.models.host_centre.numpy()
+        self.damping = np.full(count, DAMPING_START[this.light])
+        self.relax = np.full(count, this.relax)
+        self.converged = np.zeros(count, bool)
+        self.calls = np.ones(count, int)
+
+    def go(self) -> None:
+        """All steps; the runs are carried on."""
+        active, level = np.arange(len(self.runs)), self.level
+        for made in range(1, self.this.calls + 1):
+            moved, step, length = self._moved(active)
+            short = length * self.focal < self.this.stop_px
+            self.converged[active] = short
+            trusted = short if made < self.this.calls else length <= TRUSTED_STEP
+            self._accept(active[trusted], moved.take(trusted))
+            if made == self.this.calls:
+                break
+            active, moved, step = active[~short], moved.take(~short), step[~short]
+            level = level.take(~short)
+            if len(active) == 0:
+                break
+            trial = make_system(self.models, moved, level)
+            self.calls[active] += 1
+            going = self._judged(active, moved, trial, step, length[~short])
+            active, level = active[going], level.take(going)
+            if len(active) == 0:
+                break
+        self._write_back()
+
+    def _moved(self, active: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:
+        """States after a step, the steps [A, P], and their lengths [A] (rad or distances)."""
+        state, system = self.state.take(active), self.best.take(active)
+        pose, size = state.pose, system.gradient.shape[1]
+        basis = pivoted_basis(pose[:, :3, :3] @ self.centre + pose[:, :3, 3], size)
+        transposed = basis.transpose(0, 2, 1)
+        damped = transposed @ system.hessian @ basis
+        index = range(size)
+        diagonal = np.maximum(damped[:, index, index], 1e-9)
+        damped[:, index, index] += self.damping[active, None] * diagonal
+        step = _solved(damped, transposed @ system.gradient[:, :, None])[:, :, 0]
+        step *= -self.relax[active, None]
+        length = np.abs(step[:, :6]).max(1)
+        step *= np.minimum(STEP_LIMIT / np.maximum(length, 1e-30), 1)[:, None]
+        step = (basis @ step[:, :, None])[:, :, 0]
+        state.pose = se3_exp(step[:, :6]) @ pose
+        if size > 6:
+            state.gain, state.offset = state.gain + step[:, 6:12], state.offset + step[:, 12:]
+        return state, step, np.minimum(length, STEP_LIMIT)
+
+    def _judged(
+        self, active: np.ndarray, moved: State, trial: System, step: np.ndarray, length: np.ndarray
+    ) -> np.ndarray:
+        """Keeps the trials that lower the cost, sets the next steps; a mask [A] of who goes on."""
+        best = self.best.take(active)
+        damping, relax = self.damping[active], self.relax[active]
+        factor = _secant(best.gradient, trial.gradient, step)
+        better = np.isfinite(trial.cost) & (trial.cost < best.cost)
+        change = (best.cost - trial.cost) / np.maximum(best.cost, 1e-30)
+        stretched = ~better & (relax > 1)  # a stretched step that fails is shortened first
+        damped = ~better & ~stretched
+        eased = np.maximum(damping / 10, DAMPING_RANGE[0])
+        damping = np.where(better, eased, np.where(damped, damping * 10, damping))
+        shortened = np.maximum(relax * np.minimum(factor, 0.5), 1)
+        if self.this.light == "tile":
+            relax = np.where(better, np.clip(relax * factor, *RELAX_RANGE), relax)
+        relax = np.where(stretched, shortened, relax)
+        self.damping[active], self.relax[active] = damping, relax
+        self._accept(active[better], moved.take(better))
+        self.best.put(active[better], trial.take(better))
+        little = better & (change < COST_CHANGE)
+        tiny = damped & (length * self.focal < STEP_PX)
+        ended = little | tiny | (damped & (damping > DAMPING_RANGE[1]))
+        self.converged[active[ended]] = True
+        return ~ended
+
+    def _accept(self, index: np.ndarray, moved: State) -> None:
+        self.state.put(index, moved)
+        for i, pose in zip(index, torch.from_numpy(moved.pose), strict=True):
+            self.runs[i].trace.append(pose)
+
+    def _write_back(self) -> None:
+        poses, gains, offsets, hessians = (
+            torch.from_numpy(x)
+            for x in (self.state.pose, self.state.gain, self.state.offset, self.best.hessian)
+        )
+        for i, run in enumerate(self.runs):
+            run.pose, run.gain, run.offset = poses[i], gains[i], offsets[i]
+            run.likeness = None
+            run.cost, run.hessian = float(self.best.cost[i]), hessians[i]
+            run.calls += int(self.calls[i])
+            run.reason = "converged" if self.converged[i] else "steps"
+
+
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solutions [N, P, 1] of linear systems; not a number where one has none."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:  # one without a solution must not end the others
+        return torch.linalg.solve_ex(
+            torch.from_numpy(matrix), torch.from_numpy(right)
+        ).result.numpy()
+
+
+def _secant(before: np.ndarray, after: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """How much longer steps should have been for the slope along them to vanish at their ends, [N].
 
     Where rendering and query hardly correlate yet, J^T J is larger than the cost's curvature and
     Gauss-Newton's steps fall short by the same factor for many steps: the next one is stretched.
+
+    Args:
+        before, after, step: gradients at a step's two ends, and the step, [N, P].
     """
-    slope, end = float(before @ step), float(after @ step)
+    slope, end = (before * step).sum(1), (after * step).sum(1)
     least, most = RELAX_CHANGE
-    return most if end <= slope else min(max(slope / (slope - end), least), most)
+    falls = end > slope
+    return np.where(falls, np.clip(slope / np.where(falls, slope - end, 1), least, most), most)
 
 
 def align(
@@ -149,6 +264,8 @@ def align(
     reflectance_weight: float,
     rounds: Sequence[Round],
 ) -> list[Run]:
-    """Every hypothesis [4, 4] through every round, each on its own."""
-    aligner = Aligner(target, models, reflectance_weight)
-    return [aligner.rounds(aligner.begin(pose), rounds) for pose in hypotheses]
+    """Every hypothesis [4, 4] of one query through every round."""
+    aligner = Aligner([target], models, reflectance_weight)
+    runs = [aligner.begin(pose) for pose in hypotheses]
+    aligner.rounds(runs, rounds)
+    return runs

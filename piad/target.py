@@ -5,6 +5,7 @@ Light, backdrop and silhouette of the photograph are fitted or found here; the l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from gaussian_renderer.camera import Intrinsics
 from piad.models import ModelPair, PairRendering
 
 if TYPE_CHECKING:
-    from piad.pose import RefineConfig
+    from piad.refine_config import RefineConfig
 
 BORDER_PX = 4  # ring in which a plain backdrop is looked for
 PLAIN_TOLERANCE = 0.05  # a border pixel this close to the ring's median belongs to the backdrop
@@ -31,7 +32,7 @@ class Target:
     """A query at one resolution: image [6, H, W] (colour, reflectance).
 
     Where the backdrop is plain, backdrop is its colour [6] and silhouette [1, H, W] is 1 on the
-    object.
+    object. Several queries of one kind (`kind`) are one target whose tensors begin with [Q].
     """
 
     image: Tensor
@@ -45,6 +46,34 @@ class Target:
         backdrop = plain_backdrop(image)
         silhouette = None if backdrop is None else find_silhouette(image[:3], backdrop[:3])
         return cls(image, backdrop, intrinsics, silhouette)
+
+    @classmethod
+    def stacked(cls, targets: Sequence[Target]) -> Target:
+        """Queries of one kind as one target, [Q, ...]."""
+        first = targets[0]
+        image = torch.stack([target.image for target in targets])
+        if first.backdrop is None:
+            return cls(image, None, first.intrinsics, None)
+        backdrop = torch.stack([target.backdrop for target in targets])
+        silhouette = None
+        if first.silhouette is not None:
+            silhouette = torch.stack([target.silhouette for target in targets])
+        return cls(image, backdrop, first.intrinsics, silhouette)
+
+    def take(self, index: Sequence[int]) -> Target:
+        """Of stacked queries those at `index`, in its order, with repeats."""
+        if list(index) == list(range(len(self.image))):
+            return self
+        chosen = torch.tensor(index, device=self.image.device)
+        backdrop, silhouette = (
+            None if x is None else x[chosen] for x in (self.backdrop, self.silhouette)
+        )
+        return Target(self.image[chosen], backdrop, self.intrinsics, silhouette)
+
+    @property
+    def kind(self) -> tuple:
+        """What queries must have in common to be stacked."""
+        return self.intrinsics, self.backdrop is None, self.silhouette is None
 
     def halved(self) -> Target:
         """The same query at half the resolution."""
@@ -87,13 +116,16 @@ def find_silhouette(image: Tensor, backdrop: Tensor) -> Tensor:
 
 
 def object_box(inside: Tensor, multiple: int = 1, margin: int = 0) -> tuple:
-    """Index of the smallest box that holds where `inside` [C, H, W] is true; the whole if nowhere.
+    """Index of the smallest box that holds where `inside` is true; the whole if nowhere.
 
     Args:
+        inside: [..., H, W].
         multiple: the box begins at a multiple of so many px.
         margin: px by which it is widened.
     """
-    seen = inside.any(0)
+    if inside.is_cuda:  # smaller sums are not worth the wait for the box
+        return (..., slice(None), slice(None))
+    seen = inside.flatten(0, -3).any(0)
     sides = []
     for along in (seen.any(1), seen.any(0)):
         found = torch.nonzero(along)[:, 0]
@@ -112,9 +144,9 @@ def fit_light(rendering: PairRendering, target: Tensor) -> tuple[Tensor, Tensor]
 
     Args:
         rendering: both models over black.
-        target: the query, [6, H, W].
+        target: the query, [..., 6, H, W].
     Returns:
-        gain [6] and offset [6], without gradient.
+        gain [..., 6] and offset [..., 6], without gradient.
     """
     image, alpha = rendering.image.detach(), rendering.channel_alpha.detach()
     box = object_box(alpha > 0.5)
@@ -123,21 +155,21 @@ def fit_light(rendering: PairRendering, target: Tensor) -> tuple[Tensor, Tensor]
     x = image / alpha.clamp_min(0.5)
     weight = inside
     for _ in range(3):
-        total = weight.sum((1, 2)).clamp_min(1e-6)
-        mean_x, mean_y = (weight * x).sum((1, 2)) / total, (weight * target).sum((1, 2)) / total
-        dx, dy = x - mean_x[:, None, None], target - mean_y[:, None, None]
-        variance = (weight * dx * dx).sum((1, 2)) / total
-        covariance = (weight * dx * dy).sum((1, 2)) / total
+        total = weight.sum((-2, -1)).clamp_min(1e-6)
+        mean_x, mean_y = ((weight * v).sum((-2, -1)) / total for v in (x, target))
+        dx, dy = x - mean_x[..., None, None], target - mean_y[..., None, None]
+        variance = (weight * dx * dx).sum((-2, -1)) / total
+        covariance = (weight * dx * dy).sum((-2, -1)) / total
         # A small prior towards gain 1 keeps textureless objects well posed.
         gain = ((covariance + 1e-4) / (variance + 1e-4)).clamp(*GAIN_RANGE)
         offset = mean_y - gain * mean_x
-        residual = gain[:, None, None] * x + offset[:, None, None] - target
+        residual = gain[..., None, None] * x + offset[..., None, None] - target
         weight = inside / (1 + (residual / ROBUST_SCALE) ** 2)
     return gain, offset
 
 
 def composed(rendering: PairRendering, target: Target, model_background: Tensor, light: str):
-    """The rendering as the query's camera would have seen it, [6, H, W].
+    """The rendering as the query's camera would have seen it, [..., 6, H, W].
 
     Args:
         model_background: [6], used when the query's backdrop is not plain.
@@ -150,31 +182,46 @@ def composed(rendering: PairRendering, target: Target, model_background: Tensor,
 
 
 def seen_backdrop(target: Target, gain: Tensor, offset: Tensor, model_background: Tensor) -> Tensor:
-    """What is behind the object [6]: the query's plain backdrop, else the models' own, relit."""
+    """What is behind the object: the query's plain backdrop, else the models' own, relit.
+
+    Args:
+        gain, offset: [..., 6], as what is returned.
+    """
     return gain * model_background + offset if target.backdrop is None else target.backdrop
 
 
 def relit(rendering: PairRendering, gain: Tensor, offset: Tensor, backdrop: Tensor) -> Tensor:
-    """A rendering in another light before a uniform backdrop, [6, H, W]; the others are [6]."""
+    """A rendering in another light before a uniform backdrop, [..., 6, H, W].
+
+    Args:
+        gain, offset, backdrop: [..., 6].
+    """
     alpha = rendering.channel_alpha
-    shown = gain[:, None, None] * rendering.image + offset[:, None, None] * alpha
-    return shown + (1 - alpha) * backdrop[:, None, None]
+    shown = gain[..., None, None] * rendering.image + offset[..., None, None] * alpha
+    return shown + (1 - alpha) * backdrop[..., None, None]
 
 
 def photometric_loss(image: Tensor, target: Tensor, reflectance_weight: float) -> Tensor:
-    """w L1(reflectance) + (1 - w) L1(colour) (PIAD, pose loss; w = 0.6)."""
-    difference = (image - target).abs()
-    colour, reflectance = difference[:3].mean(), difference[3:].mean()
+    """w L1(reflectance) + (1 - w) L1(colour) (PIAD, pose loss; w = 0.6), [...].
+
+    Args:
+        image, target: [..., 6, H, W].
+    """
+    difference = (image - target).abs().unflatten(-3, (2, 3)).mean((-3, -2, -1))  # [..., 2]
+    colour, reflectance = difference[..., 0], difference[..., 1]
     return reflectance_weight * reflectance + (1 - reflectance_weight) * colour
 
 
 def pose_loss(
     rendering: PairRendering, target: Target, models: ModelPair, cfg: RefineConfig
 ) -> Tensor:
-    """The photometric loss after the light fit, plus the silhouettes' mean difference (ours)."""
+    """The photometric loss after the light fit, plus the silhouettes' mean difference (ours).
+
+    Of several renderings with as many queries, one each.
+    """
     image = composed(rendering, target, models.background, cfg.refine_light)
     loss = photometric_loss(image, target.image, cfg.reflectance_weight)
     if target.silhouette is not None and cfg.silhouette_weight > 0:
-        off = (rendering.alpha - target.silhouette).abs().mean()
+        off = (rendering.alpha - target.silhouette).abs().mean((-3, -2, -1))
         loss = loss + cfg.silhouette_weight * off
     return loss

@@ -6,61 +6,70 @@ a window changes nothing. It is taken on luma and two opponent colours.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaussian_renderer.constants import constant
+
 COMPARE_PX = 100  # longer side of the images that `likeness` compares
 WINDOW_PX = 9  # of an image with a longer side of about 100 px
 WINDOW_STEP_PX = 3  # windows overlap by two thirds: as good as every pixel, at a ninth of the work
+BLOCKS = WINDOW_PX // WINDOW_STEP_PX  # of a step's pixels, along a window
 LEAST_INSIDE = 0.3  # share of a window's pixels that must be inside for it to count
 SILHOUETTE_CHANNELS = 3  # the silhouette counts as much as one RGB image
 FLAT_VARIANCE = 0.02**2  # windows that vary less than this count less
-OPPONENT = [[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]]
+OPPONENT = ((0.299, 0.587, 0.114), (0.5, -0.5, 0.0), (-0.25, -0.25, 0.5))
 CLIMB_BETAS = (0.8, 0.95)  # of Adam: the way is short
 
 
 def opponent(images: Tensor) -> Tensor:
     """Luma, red-green and blue-yellow of each RGB triple of [B, 3n, H, W]; same shape."""
-    triples = images.unflatten(1, (-1, 3))
-    turned = torch.einsum("oc,btchw->btohw", _opponent(images.device, images.dtype), triples)
-    return turned.flatten(1, 2)
+    triples = images.unflatten(1, (-1, 3)).flatten(3)
+    return (constant(OPPONENT, images) @ triples).reshape(images.shape)
 
 
-@functools.cache
-def _opponent(device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):  # it may serve images with gradients next
-        return torch.tensor(OPPONENT, device=device, dtype=dtype)
+def _window_sums(x: Tensor) -> Tensor:
+    """Sums over all windows of [..., H, W]: first over blocks, of which a window has 3x3."""
+    for dim in (-2, -1):
+        blocks = x.shape[dim] // WINDOW_STEP_PX
+        x = x.narrow(dim, 0, blocks * WINDOW_STEP_PX).unflatten(dim, (blocks, WINDOW_STEP_PX))
+        parts = x.unbind(dim)
+        x = parts[0] + parts[1]
+        for part in parts[2:]:
+            x += part
+    for dim in (-2, -1):
+        count = x.shape[dim] - BLOCKS + 1
+        total = x.narrow(dim, 0, count) + x.narrow(dim, 1, count)
+        for first in range(2, BLOCKS):
+            total += x.narrow(dim, first, count)
+        x = total
+    return x
 
 
-def similarity(
-    a: Tensor, b: Tensor, stride: int = WINDOW_STEP_PX, inside: Tensor | None = None
-) -> Tensor:
+def similarity(a: Tensor, b: Tensor, inside: Tensor | None = None) -> Tensor:
     """Windowed normalised correlation of images [B, C, H, W]: [B], -1..1, 0 if unrelated.
 
     Windows count by how much either image varies in them, so that a structure that only one of
     the images shows lowers the value, and flat backdrops say nothing. 1 for equal images. With
     `inside` [B, 1, H, W], 0 or 1, only pixels where it is 1 are looked at.
     """
+    if inside is None:
+        share = 1 / WINDOW_PX**2
+    else:
+        covered = _window_sums(inside)
+        share = 1 / covered.clamp_min(1e-6)
+        a, b = a * inside, b * inside  # 0 or 1: its square is itself
 
-    def pooled(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, WINDOW_PX, stride=stride)
-
-    covered = None if inside is None else pooled(inside)
-
-    def mean(x: Tensor) -> Tensor:
-        return pooled(x) if covered is None else pooled(x * inside) / covered.clamp_min(1e-6)
-
-    mean_a, mean_b = mean(a), mean(b)
-    var_a = (mean(a * a) - mean_a**2).clamp_min(0)
-    var_b = (mean(b * b) - mean_b**2).clamp_min(0)
-    covariance = mean(a * b) - mean_a * mean_b
+    mean_a, mean_b = _window_sums(a) * share, _window_sums(b) * share
+    var_a = (_window_sums(a * a) * share - mean_a**2).clamp_min(0)
+    var_b = (_window_sums(b * b) * share - mean_b**2).clamp_min(0)
+    covariance = _window_sums(a * b) * share - mean_a * mean_b
     value, weight = correlation(var_a, var_b, covariance)
-    if covered is not None:
-        enough = covered > LEAST_INSIDE
+    if inside is not None:
+        enough = covered > LEAST_INSIDE * WINDOW_PX**2
         value, weight = value * enough, weight * enough
     return value.sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-6)
 

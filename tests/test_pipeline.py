@@ -134,12 +134,36 @@ def test_a_query_that_is_taken_away_and_put_back_is_done_alone(widget, monkeypat
     seen = []
     from piad import locate, refusal
 
-    refine = locate.refine_pose
-    monkeypatch.setattr(locate, "refine_pose", lambda *a: seen.append(1) or refine(*a))
+    refine = locate.refine_poses
+    monkeypatch.setattr(locate, "refine_poses", lambda *a: seen.extend(a[0]) or refine(*a))
     monkeypatch.setattr(refusal, "closeness", None)  # the gallery's own agreement was kept
     pose_estimation.main(ARGUMENTS)
     assert len(seen) == 1
     assert len(json.loads(path.read_text())["queries"]) == 3
+
+
+def test_queries_refined_in_batches_have_the_poses_of_one_by_one(widget, monkeypatch, capsys):
+    folder, _ = widget
+    monkeypatch.chdir(folder)
+    path = folder / "output/Widget/poses.json"
+    content = json.loads(path.read_text())
+    write_json(path, {**content, "queries": []})
+    sizes = []
+    from piad import locate
+
+    refine = locate.refine_poses
+    monkeypatch.setattr(locate, "refine_poses", lambda *a: sizes.append(len(a[0])) or refine(*a))
+    pose_estimation.main([*ARGUMENTS, "--refine_batch", "2"])
+    assert sizes == [2, 1]
+    for before, now in zip(
+        content["queries"], json.loads(path.read_text())["queries"], strict=True
+    ):
+        assert now["id"] == before["id"] and now["status"] == before["status"]
+        for key in ("start_camera_to_world", "camera_to_world"):
+            assert torch.allclose(torch.tensor(now[key]), torch.tensor(before[key]), atol=1e-4)
+    capsys.readouterr()
+    pose_estimation.main(ARGUMENTS)  # the size of a batch is nothing that poses depend on
+    assert "have their pose already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("geometry", ["shared", "separate"])

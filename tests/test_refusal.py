@@ -7,9 +7,10 @@ import torch
 
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.se3 import se3_exp
+from piad.agreement import closeness
 from piad.locate import contenders, pose_record
 from piad.models import ModelPair
-from piad.pose import RefineConfig, RefinedPose, closeness, refine_pose
+from piad.pose import RefineConfig, RefinedPose, refine_pose
 from piad.refusal import decide, judge
 from piad.target import Target
 from retrieval import Hypothesis, InitialPoseConfig, PoseInitialiser, StartPose

@@ -148,19 +148,24 @@ def test_the_secant_finds_the_end_of_a_parabola():
     curvature = torch.diag(torch.tensor([1.0, 3.0], dtype=torch.float64))
     gradient = torch.tensor([1.0, -2.0], dtype=torch.float64)
     step = -0.4 * torch.linalg.solve(curvature, gradient)
-    assert _secant(gradient, gradient + curvature @ step, step) == pytest.approx(2.5)
-    assert _secant(gradient, 2 * gradient, step) == 4.0  # still steeper: as far as allowed
+    after = torch.stack([gradient + curvature @ step, 2 * gradient])
+    found = _secant(*(x.numpy() for x in (gradient[None], after, step[None]))).tolist()
+    assert found == pytest.approx([2.5, 4.0])  # the other is still steeper: as far as allowed
 
 
 def test_a_search_by_one_rendering_undoes_what_steps_cannot(models, target, true_pose):
     """A pose 12 px off."""
     start = turned(true_pose, 2, 0.08)
     search = WarpSearch(1.0, 16, 0.05, 3.0)
-    found = warp_search(target, target, start, models, search, 0.6)
+
+    def searched():
+        query = Target.stacked([target])
+        return warp_search(target.intrinsics, query, start[None], models, search, 0.6)[0][0]
+
+    found = searched()
     before, after = (pose_error(pose, true_pose) for pose in (start, found))
     assert float(after[1]) < 0.15 * float(before[1]) and float(after[0]) < float(before[0])
-    again = warp_search(target, target, start, models, search, 0.6)
-    assert torch.equal(found, again)
+    assert torch.equal(found, searched())
     (run,) = align([start], target, models, 0.6, [TILES])
     assert float(pose_error(run.pose, true_pose)[1]) > 3 * float(after[1])
 
@@ -168,8 +173,10 @@ def test_a_search_by_one_rendering_undoes_what_steps_cannot(models, target, true
 def test_a_search_leaves_a_pose_from_which_nothing_is_seen(models, target, true_pose):
     away = true_pose.clone()
     away[2, 3] = -4.0
-    found = warp_search(target, target, away, models, WarpSearch(1.0, 8, 0.05, 3.0), 0.6)
-    assert torch.equal(found, away)
+    query = Target.stacked([target])
+    search = WarpSearch(1.0, 8, 0.05, 3.0)
+    found, _ = warp_search(target.intrinsics, query, away[None], models, search, 0.6)
+    assert torch.equal(found[0], away)
 
 
 def test_correlation_tables_peak_where_a_patch_went(models):
@@ -179,8 +186,10 @@ def test_correlation_tables_peak_where_a_patch_went(models):
         (-3, 2), (1, 2)
     )  # a patch of it lies 3 lower and 2 further left in the query
     one = torch.ones(1, 40, 40)
-    tables, anchors = correlation_tables(shown, query, one, 4 * one, torch.tensor([0.4, 0.6]), 5)
-    assert tables.shape == (25, 11, 11) and anchors.shape == (3, 25)
+    images = (x[None] for x in (shown, query, one, 4 * one))
+    found = correlation_tables(*images, torch.tensor([0.4, 0.6]), 5)
+    tables, anchors, kept = (x[0] for x in found)
+    assert tables.shape == (25, 11, 11) and anchors.shape == (3, 25) and bool(kept.all())
     inner = (anchors[0] > 8) & (anchors[0] < 32) & (anchors[1] > 8) & (anchors[1] < 32)
     for table in tables[inner]:
         assert divmod(int(table.argmax()), 11) == (5 + 3, 5 - 2)

@@ -1,0 +1,135 @@
+"""How a start pose is refined, and what comes of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+# The original's choices (paper, implementation details), used by --preset original.
+ORIGINAL = {
+    "refiner": "adam",
+    "iter_num": 300,
+    "lrate": 0.02,
+    "lrate_decay": 0.8,
+    "refine_pivot": "camera",
+    "refine_light": "none",
+    "silhouette_weight": 0.0,
+    "refine_coarse_steps": 0,
+    "refine_stop_change": 3e-6,
+    "refine_stop_window": 50,
+    "refuse_below": 0.0,
+}
+
+
+GPU_BATCH = 32  # queries at once; more gain little
+
+
+@dataclass
+class RefineConfig:
+    """How a start pose is refined."""
+
+    refiner: str = field(
+        default="second_order",
+        metadata={
+            "help": "adam: the paper's way; second_order: Gauss-Newton, coarse to fine (ours)",
+            "choices": ("adam", "second_order"),
+        },
+    )
+    iter_num: int = field(default=130, metadata={"help": "refinement steps at most"})
+    lrate: float = field(
+        default=0.03, metadata={"help": "learning rate of the refinement at its start"}
+    )
+    lrate_decay: float = field(
+        default=0.05, metadata={"help": "factor on the learning rate every 100 steps"}
+    )
+    reflectance_weight: float = field(
+        default=0.6, metadata={"help": "weight of the reflectance loss; colour has the rest"}
+    )
+    refine_pivot: str = field(
+        default="object",
+        metadata={
+            "help": "centre of the rotations: object (ours) or camera (paper)",
+            "choices": ("object", "camera"),
+        },
+    )
+    refine_light: str = field(
+        default="affine",
+        metadata={
+            "help": "light fitted before comparing: gain and offset per channel, or none (paper)",
+            "choices": ("affine", "none"),
+        },
+    )
+    refine_batch: int = field(
+        default=0,
+        metadata={"help": "queries refined at once; 0: 32 on a GPU, one by one on the CPU"},
+    )
+    polish_steps: int = field(
+        default=12,
+        metadata={"help": "second_order: most steps at full resolution, on windowed correlation"},
+    )
+    silhouette_weight: float = field(
+        default=0.5,
+        metadata={"help": "weight of the silhouette against a plain backdrop; 0: not used (paper)"},
+    )
+    refine_coarse_steps: int = field(
+        default=60, metadata={"help": "first steps, taken at half resolution"}
+    )
+    refine_stop_change: float = field(
+        default=3e-5, metadata={"help": "stop when the loss fell by less than this"}
+    )
+    refine_stop_window: int = field(default=20, metadata={"help": "... in so many steps"})
+    refuse_below: float = field(
+        default=0.125,
+        metadata={
+            "help": "share of the gallery's own agreement with its renderings below which a query "
+            "is 'not found'; 0: never (paper)"
+        },
+    )
+    doubt_below: float = field(
+        default=0.25,
+        metadata={"help": "the same share, below which a query is found but 'ambiguous'"},
+    )
+    tie_margin: float = field(
+        default=0.04,
+        metadata={
+            "help": "second_order: lead in likeness over a clearly different pose below which a "
+            "query is 'ambiguous'"
+        },
+    )
+
+    def batch_on(self, device: torch.device) -> int:
+        """Queries refined at once on a device."""
+        return self.refine_batch or (GPU_BATCH if device.type == "cuda" else 1)
+
+    def what_counts(self) -> dict:
+        """The settings that a pose depends on."""
+        return {key: value for key, value in asdict(self).items() if key != "refine_batch"}
+
+
+@dataclass
+class RefinedPose:
+    """Outcome of a refinement.
+
+    world_to_camera: [4, 4], float64, the best pose seen at full resolution; loss: its loss;
+    steps: taken in all; stop_reason: "steps" or "converged"; seconds: wall time, of
+    queries refined together each one's share;
+    trace: poses along the way [[4, 4], ...], for the animation; covariance: [6, 6] of the camera's
+    twist (rho, phi), from the residuals' weights (second_order only); agreement: of query
+    and rendering at full resolution, 0..1 (`closeness`); likeness: of the hypothesis that was
+    chosen by it, and rival_likeness: the highest of those on clearly different sides (None where
+    there was none).
+    """
+
+    world_to_camera: Tensor
+    loss: float
+    steps: int
+    stop_reason: str
+    seconds: float
+    trace: list[Tensor]
+    covariance: Tensor | None = None
+    agreement: float = math.nan
+    likeness: float | None = None
+    rival_likeness: float | None = None
