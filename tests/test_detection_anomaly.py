@@ -217,4 +217,5 @@ def test_settings_out_of_range_are_refused_by_name(settings):
 
 def test_a_layer_the_network_lacks_is_refused():
     with pytest.raises(UserError, match="layers 0 to 1"):
-        layer_distances(torch.rand(2, 3, 16, 16), SeededNet(), DetectConfig(detect_layers="0,2"))
+        cfg = DetectConfig(detect_layers="0,2")
+        layer_distances(torch.rand(2, 3, 16, 16), SeededNet(), cfg)
