@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.errors import UserError
+from piad.feature_light import carry_features
 from piad.relight import relight
 
 DISTANCES = ("both", "direction", "energy", "difference")
@@ -64,6 +65,11 @@ class DetectConfig:
     relight_window: float = _option(
         0.15, "window of the fit of the query's light, share of the image; 0: no relighting"
     )
+    relight_features: float = _option(
+        1.0,
+        "pull to the identity of the map that carries a rendering's features to the query's light, "
+        "share of their variance; 0: no such map",
+    )
     detect_normal_views: int = _option(
         40,
         "gallery views that teach what differences are normal at each place of the object, at "
@@ -86,7 +92,7 @@ class DetectConfig:
                 f"detect_top is a percentage in 0..100, got {self.detect_top:g}; correct the config"
             )
         counts = ("detect_shift", "detect_normal_views", "detect_detail_views")
-        for key in (*counts, "relight_window", "detect_sigma"):
+        for key in (*counts, "relight_window", "relight_features", "detect_sigma"):
             if getattr(self, key) < 0:
                 raise UserError(
                     f"{key} must be 0 or positive, got {getattr(self, key):g}; correct the config"
@@ -117,6 +123,7 @@ ORIGINAL = {
     "detect_layers": "0,1,2,3",
     "detect_shift": 0,
     "relight_window": 0.0,
+    "relight_features": 0.0,
     "detect_normal_views": 0,
     "detect_detail_views": 0,
     "detect_sigma": 4.0,
@@ -175,6 +182,7 @@ def distance_maps(
         twice = alpha.repeat(len(drawn), 1, 1, 1)
         lit = relight(torch.cat(drawn), torch.cat(photos), twice, cfg.relight_window)
         drawn = list(lit.split(len(query)))
+    cover = alpha.repeat_interleave(len(photos), 0)
     images = torch.stack([image for pair in zip(photos, drawn, strict=True) for image in pair], 1)
     maps = [
         F.interpolate(
@@ -185,7 +193,7 @@ def distance_maps(
             mode="bilinear",
             align_corners=False,
         )
-        for distances in layer_distances(images.flatten(0, 1), net, cfg)
+        for distances in layer_distances(images.flatten(0, 1), cover, net, cfg)
     ]
     return torch.cat(maps, 1)
 
@@ -223,11 +231,14 @@ def image_scores(anomaly_maps: Tensor, cfg: DetectConfig) -> Tensor:
 
 
 @torch.inference_mode()
-def layer_distances(images: Tensor, net: Features, cfg: DetectConfig) -> list[Tensor]:
+def layer_distances(
+    images: Tensor, alpha: Tensor, net: Features, cfg: DetectConfig
+) -> list[Tensor]:
     """Feature distance per kind of distance, layer and branch.
 
     Args:
         images: photograph and rendering of each pair in turn, [2 P, 3, H, W], 0..1.
+        alpha: coverage by the Gaussians, [P, 1, H, W], 0..1.
     Returns:
         per kind and layer [P, 1, h, w], >= 0.
     """
@@ -241,6 +252,8 @@ def layer_distances(images: Tensor, net: Features, cfg: DetectConfig) -> list[Te
     pairs = {}
     for index in wanted:
         photo, flawless = layers[index][0::2], layers[index][1::2]
+        if cfg.relight_features > 0:
+            flawless = carry_features(photo, flawless, alpha, cfg.relight_features)
         stride = images.shape[-1] / photo.shape[-1]
         pairs[index] = photo, flawless, cfg.detect_shift if stride <= FINE_STRIDE + 0.5 else 0
     return [_distance(kind, *pairs[index]) for kind in cfg.kinds() for index in wanted]
