@@ -18,7 +18,7 @@ from piad.relight import masked_median
 ROUNDS = 2  # refits with robust weights
 OUTLIER_SCALES = 3.0  # residuals of so many robust standard deviations count a quarter
 MAD_TO_SIGMA = 1.4826  # median absolute deviation of a normal distribution
-LEAST_PLACES = 50  # feature cells on the object; with fewer the whole image is fitted
+LEAST_PLACES = 50  # feature cells on the object; fewer say too little about a lamp
 TINY = 1e-6
 
 
@@ -37,9 +37,11 @@ def carry_features(photo: Tensor, flawless: Tensor, alpha: Tensor, ridge: float)
         alpha: coverage by the Gaussians, [P, 1, H, W], 0..1; the map is fitted where it is > 0.5.
         ridge: pull to the identity, > 0; 1 halves what a channel of average variance may turn.
     Returns:
-        mean(photo) + M x, [P, C, h, w].
+        mean(photo) + M x, [P, C, h, w]; `flawless` where fewer than LEAST_PLACES cells show the
+        object: so few would let a defect explain itself.
     """
-    inside = places(alpha, photo.shape[-2:])
+    inside = F.interpolate(alpha, photo.shape[-2:], mode="area") > 0.5
+    enough = inside.sum((2, 3), keepdim=True) >= LEAST_PLACES
     x, y, mask = flawless.flatten(2), photo.flatten(2), inside.flatten(2).to(photo)  # [P, C, n]
     identity = torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
     carried, weights = x, mask
@@ -49,7 +51,7 @@ def carry_features(photo: Tensor, flawless: Tensor, alpha: Tensor, ridge: float)
             typical = masked_median(residual.unflatten(2, inside.shape[-2:]), inside)[..., 0]
             scale = (MAD_TO_SIGMA * OUTLIER_SCALES * typical).clamp_min(TINY)
             weights = mask / (1 + (residual / scale).square()).square()
-        share = weights / weights.sum(-1, keepdim=True)
+        share = weights / weights.sum(-1, keepdim=True).clamp_min(TINY)
         mean_x, mean_y = (x * share).sum(-1, keepdim=True), (y * share).sum(-1, keepdim=True)
         from_mean = x - mean_x
         weighted = (from_mean * share).mT
@@ -59,11 +61,4 @@ def carry_features(photo: Tensor, flawless: Tensor, alpha: Tensor, ridge: float)
         factor = torch.linalg.cholesky_ex(own + pull * identity).L
         matrix = torch.cholesky_solve((across + pull * identity).mT, factor).mT
         carried = matrix @ from_mean + mean_y
-    return carried.unflatten(2, inside.shape[-2:])
-
-
-def places(alpha: Tensor, size: tuple[int, int]) -> Tensor:
-    """Feature cells that show the object, [P, 1, h, w]; all of an image with too few."""
-    inside = F.interpolate(alpha, size, mode="area") > 0.5
-    enough = inside.sum((2, 3), keepdim=True) >= LEAST_PLACES
-    return inside | ~enough
+    return torch.where(enough, carried.unflatten(2, inside.shape[-2:]), flawless)
