@@ -51,6 +51,7 @@ CHANGES: dict[str, dict] = {
     "reflectance only": {"detect_branches": "reflectance"},
     "no normality": {"detect_normal_views": 0},
     "no relighting": {"relight_window": 0.0},
+    "no light in features": {"relight_features": 0.0},
     "no detail": {"detect_detail_views": 0},
 }
 BANK_LAYERS = (2, 3)  # strides 8 and 16, as PatchCore takes of its network

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.errors import UserError
+from piad.feature_light import carry_features
 from piad.relight import relight
 
 DISTANCES = ("both", "direction", "energy", "difference")
@@ -64,6 +65,11 @@ class DetectConfig:
     relight_window: float = _option(
         0.15, "window of the fit of the query's light, share of the image; 0: no relighting"
     )
+    relight_features: float = _option(
+        1.0,
+        "pull to the identity of the map that carries a rendering's features to the query's light, "
+        "share of their variance; 0: no such map",
+    )
     detect_normal_views: int = _option(
         40,
         "gallery views that teach what differences are normal at each place of the object, at "
@@ -86,7 +92,7 @@ class DetectConfig:
                 f"detect_top is a percentage in 0..100, got {self.detect_top:g}; correct the config"
             )
         counts = ("detect_shift", "detect_normal_views", "detect_detail_views")
-        for key in (*counts, "relight_window", "detect_sigma"):
+        for key in (*counts, "relight_window", "relight_features", "detect_sigma"):
             if getattr(self, key) < 0:
                 raise UserError(
                     f"{key} must be 0 or positive, got {getattr(self, key):g}; correct the config"
@@ -117,6 +123,7 @@ ORIGINAL = {
     "detect_layers": "0,1,2,3",
     "detect_shift": 0,
     "relight_window": 0.0,
+    "relight_features": 0.0,
     "detect_normal_views": 0,
     "detect_detail_views": 0,
     "detect_sigma": 4.0,
@@ -126,8 +133,8 @@ ORIGINAL = {
 
 @dataclass(frozen=True)
 class NormalMaps:
-    """Distances that flawless photographs show: expected [K, H, W] at each pixel of a view, and
-    their mean over the object, scale [K]."""
+    """Distances that flawless photographs show: expected [K, H, W] (or [B, K, H, W]) at each pixel
+    of a view, and their mean over the object, scale [K] (or [B, K])."""
 
     expected: Tensor
     scale: Tensor
@@ -154,69 +161,86 @@ def distance_maps(
     """Feature distance of every pixel, one map per kind of distance and layer.
 
     Args:
-        query, rendering: the photograph and the flawless rendering at its pose, [3, H, W], 0..1.
-        query_reflectance, rendering_reflectance: their reflectance images, [3, H, W], 0..1.
-        alpha: coverage by the Gaussians, [1, H, W], 0..1.
-        net: feature network on the device of the images.
+        query, rendering: photographs and the flawless renderings at their poses, [B, 3, H, W],
+            0..1; one alone without the leading B.
+        query_reflectance, rendering_reflectance: their reflectance images, same shape, 0..1.
+        alpha: coverage by the Gaussians, [B, 1, H, W], 0..1.
+        net: feature network on the device of the images; all images are one batch of it.
         cfg: the choices.
     Returns:
-        [K, H, W], >= 0, unitless, both branches joined.
+        [B, K, H, W], >= 0, unitless, both branches joined.
     """
-    pairs = []
+    if query.ndim == 3:
+        one = (query, rendering, query_reflectance, rendering_reflectance, alpha)
+        return distance_maps(*(image[None] for image in one), net, cfg)[0]
+    photos, drawn = [], []
     if cfg.detect_branches != "reflectance":
-        pairs.append((query, rendering))
+        photos, drawn = [query], [rendering]
     if cfg.detect_branches != "colour":
-        pairs.append((query_reflectance, rendering_reflectance))
-    images = []
-    for photo, flawless in pairs:
-        if cfg.relight_window > 0:
-            flawless = relight(flawless, photo, alpha, cfg.relight_window)
-        images += [photo, flawless]
-    size = query.shape[-2:]
+        photos, drawn = [*photos, query_reflectance], [*drawn, rendering_reflectance]
+    if cfg.relight_window > 0:
+        twice = alpha.repeat(len(drawn), 1, 1, 1)
+        lit = relight(torch.cat(drawn), torch.cat(photos), twice, cfg.relight_window)
+        drawn = list(lit.split(len(query)))
+    cover = alpha.repeat_interleave(len(photos), 0)
+    images = torch.stack([image for pair in zip(photos, drawn, strict=True) for image in pair], 1)
     maps = [
         F.interpolate(
-            join_branches(distances, cfg.detect_distance),
-            size=size,
+            join_branches(
+                distances.unflatten(0, (len(query), len(photos))), cfg.detect_distance
+            ).squeeze(1),
+            size=query.shape[-2:],
             mode="bilinear",
             align_corners=False,
         )
-        for distances in layer_distances(torch.stack(images), net, cfg)
+        for distances in layer_distances(images.flatten(0, 1), cover, net, cfg)
     ]
-    return torch.cat(maps)[:, 0]
+    return torch.cat(maps, 1)
 
 
 def anomaly_map(maps: Tensor, cfg: DetectConfig, normal: NormalMaps | None = None) -> Tensor:
     """Anomaly score of every pixel.
 
     Args:
-        maps: the distances, [K, H, W].
+        maps: the distances, [B, K, H, W]; one alone without the leading B.
         normal: what flawless photographs show at the same places; None adds the distances up.
     Returns:
-        [H, W], >= 0, unitless, larger is more anomalous. With `normal`, 0 is what is normal there
-        and 1 differs by as much more as the object's flawless photographs differ on average.
+        [B, H, W], >= 0, unitless, larger is more anomalous. With `normal`, 0 is what is normal
+        there and 1 differs by as much more as the object's flawless photographs do on average.
     """
     if normal is None:
-        total = maps.sum(0)
+        total = maps.sum(-3, keepdim=True)
     else:
-        scale = normal.scale.clamp_min(TINY)[:, None, None]
-        total = ((maps - normal.expected) / scale).mean(0)
-    return gaussian_smooth(total[None, None], cfg.detect_sigma)[0, 0].clamp_min(0)
+        scale = normal.scale.clamp_min(TINY)[..., None, None]
+        total = ((maps - normal.expected) / scale).mean(-3, keepdim=True)
+    stacked = total.reshape(-1, 1, *total.shape[-2:])
+    smooth = gaussian_smooth(stacked, cfg.detect_sigma).clamp_min(0)
+    return smooth.reshape(*total.shape[:-3], *total.shape[-2:])
 
 
 def image_score(anomaly_map: Tensor, cfg: DetectConfig) -> float:
     """Score of an image: mean of the highest `detect_top` percent of its map, or the maximum."""
-    count = max(1, round(anomaly_map.numel() * cfg.detect_top / 100))
-    return float(anomaly_map.flatten().topk(count).values.mean())
+    return float(image_scores(anomaly_map[None], cfg)[0])
+
+
+def image_scores(anomaly_maps: Tensor, cfg: DetectConfig) -> Tensor:
+    """Score of each image of a batch, [B, H, W] -> [B], on the maps' device."""
+    flat = anomaly_maps.flatten(1)
+    count = max(1, round(flat.shape[1] * cfg.detect_top / 100))
+    return flat.topk(count, dim=1).values.mean(1)
 
 
 @torch.inference_mode()
-def layer_distances(images: Tensor, net: Features, cfg: DetectConfig) -> list[Tensor]:
+def layer_distances(
+    images: Tensor, alpha: Tensor, net: Features, cfg: DetectConfig
+) -> list[Tensor]:
     """Feature distance per kind of distance, layer and branch.
 
     Args:
-        images: query and rendering of each branch in turn, [2 R, 3, H, W], 0..1.
+        images: photograph and rendering of each pair in turn, [2 P, 3, H, W], 0..1.
+        alpha: coverage by the Gaussians, [P, 1, H, W], 0..1.
     Returns:
-        per kind and layer [R, 1, h, w], >= 0.
+        per kind and layer [P, 1, h, w], >= 0.
     """
     layers = net.features(images)
     wanted = cfg.layers()
@@ -225,14 +249,14 @@ def layer_distances(images: Tensor, net: Features, cfg: DetectConfig) -> list[Te
             f"detect_layers = {cfg.detect_layers}, but {net.name} has the layers "
             f"0 to {len(layers) - 1}; choose among those"
         )
-    found = []
-    for kind in cfg.kinds():
-        for index in wanted:
-            features = layers[index]
-            stride = images.shape[-1] / features.shape[-1]
-            shift = cfg.detect_shift if stride <= FINE_STRIDE + 0.5 else 0
-            found.append(_distance(kind, features[0::2], features[1::2], shift))
-    return found
+    pairs = {}
+    for index in wanted:
+        photo, flawless = layers[index][0::2], layers[index][1::2]
+        if cfg.relight_features > 0:
+            flawless = carry_features(photo, flawless, alpha, cfg.relight_features)
+        stride = images.shape[-1] / photo.shape[-1]
+        pairs[index] = photo, flawless, cfg.detect_shift if stride <= FINE_STRIDE + 0.5 else 0
+    return [_distance(kind, *pairs[index]) for kind in cfg.kinds() for index in wanted]
 
 
 def _distance(kind: str, photo: Tensor, flawless: Tensor, shift: int) -> Tensor:
@@ -281,15 +305,15 @@ def least_over_shifts(query: Tensor, rendering: Tensor, shift: int) -> Tensor:
 
 
 def join_branches(distances: Tensor, kind: str) -> Tensor:
-    """Join colour and reflectance at one layer, [R, 1, h, w] -> [1, 1, h, w].
+    """Join colour and reflectance at one layer, [..., R, 1, h, w] -> [..., 1, 1, h, w].
 
     The paper multiplies squared distances. Ours takes the geometric mean of directions': it too
     is large only where both are, and keeps the unit of one distance, so that layers can be added.
     """
-    product = distances.prod(dim=0, keepdim=True)
+    product = distances.prod(dim=-4, keepdim=True)
     if kind == "difference":
         return product
-    return product.clamp_min(TINY).pow(1 / distances.shape[0])
+    return product.clamp_min(TINY).pow(1 / distances.shape[-4])
 
 
 def gaussian_smooth(image: Tensor, sigma: float) -> Tensor:

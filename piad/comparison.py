@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
-from piad.anomaly import DetectConfig, Features, image_score
+from piad.anomaly import DetectConfig, Features, image_scores
 from piad.fingerprint import query_fingerprint
 from piad.scenes import Query
-from piad.scoring import anomaly_at
+from piad.scoring import Shot, anomalies_at, batch_size, batches, image_size
 
 if TYPE_CHECKING:
     from piad.detail import GalleryDetail
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from piad.poses import PoseStore
 
 OK, NOT_FOUND = "ok", "not_found"
-METHOD_VERSION = 4  # raise when the comparison's code gives other maps from the same inputs
+METHOD_VERSION = 5  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,29 @@ class Comparison:
             return None
         with np.load(self.file, allow_pickle=False) as content:
             return content["rendering"]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A query with its reflectance image, to be compared at its record in poses.json."""
+
+    query: Query
+    reflectance: Query
+    record: dict
+    light: str | None = None
+
+    @property
+    def pose(self) -> list | None:
+        """camera_to_world [4][4], OpenGL axes; None where no pose was found."""
+        found = self.record.get("status") != NOT_FOUND
+        return self.record.get("camera_to_world") if found else None
+
+    def shot(self, detail: GalleryDetail | None) -> Shot:
+        """What is compared."""
+        pose = torch.tensor(self.pose, dtype=torch.float64)
+        camera = Camera.from_opengl(self.query.intrinsics, pose)
+        lent = None if detail is None else detail.at
+        return Shot(camera, self.query.image(), self.reflectance.image(), lent)
 
 
 class Comparer:
@@ -100,25 +123,35 @@ class Comparer:
             record: `status` and `camera_to_world` [4][4], OpenGL axes.
             light: name of the lamps, for the report.
         """
-        pose = record.get("camera_to_world")
-        if record.get("status") == NOT_FOUND or pose is None:
-            return Comparison(query, NOT_FOUND, None, None, light)
-        path = self.folder / query.type / f"{query.stem}.npz"
-        key = self._key(query, reflectance, pose)
-        score = _kept_score(path, key)
-        if score is None:
-            scores, rendering = self._compare(query, reflectance, pose)
-            score = image_score(scores, self.cfg)
-            _keep(path, key, score, scores, rendering)
-        return Comparison(query, OK, score, path, light)
+        return self.compare_batch([Job(query, reflectance, record, light)])[0]
 
-    def _compare(self, query: Query, reflectance: Query, pose: list) -> tuple[Tensor, Tensor]:
-        """Anomaly map [H, W] and rendering [3, H, W]."""
-        camera = Camera.from_opengl(query.intrinsics, torch.tensor(pose, dtype=torch.float64))
-        photos = query.image(), reflectance.image()
-        lent = None if self.detail is None else self.detail.at
-        judge = self.net, self.cfg, self.normality, lent
-        return anomaly_at(self.models, camera, *photos, *judge)
+    def compare_batch(self, jobs: Sequence[Job]) -> list[Comparison]:
+        """Compare queries of one size at once; what is kept on disk is not compared again."""
+        found = [self._kept(job) for job in jobs]
+        todo = [k for k, comparison in enumerate(found) if comparison is None]
+        if todo:
+            shots = [jobs[k].shot(self.detail) for k in todo]
+            judge = self.net, self.cfg, self.normality
+            maps, renderings = anomalies_at(self.models, shots, *judge)
+            content = image_scores(maps, self.cfg).tolist(), maps.cpu(), _bytes(renderings)
+            for k, score, scores, rendering in zip(todo, *content, strict=True):
+                path, key = self._place(jobs[k])
+                _keep(path, key, score, scores.numpy(), rendering)
+                found[k] = Comparison(jobs[k].query, OK, score, path, jobs[k].light)
+        return found
+
+    def _kept(self, job: Job) -> Comparison | None:
+        """The comparison of a query that has no pose or that was compared before."""
+        if job.pose is None:
+            return Comparison(job.query, NOT_FOUND, None, None, job.light)
+        path, key = self._place(job)
+        score = _kept_score(path, key)
+        return None if score is None else Comparison(job.query, OK, score, path, job.light)
+
+    def _place(self, job: Job) -> tuple[Path, str]:
+        """The file of a query's map, and the key of what it depends on."""
+        path = self.folder / job.query.type / f"{job.query.stem}.npz"
+        return path, self._key(job.query, job.reflectance, job.pose)
 
     def _key(self, query: Query, reflectance: Query, pose: list) -> str:
         inputs = [query_fingerprint(query), query_fingerprint(reflectance), pose]
@@ -140,9 +173,15 @@ def compare_all(
             f"poses.json has no pose for {len(missing)} of {len(pairs)} queries, the first is "
             f"{missing[0]}; run pose_estimation.py to its end first"
         )
-    return [
-        comparer.compare(query, reflectance, records[query.id], lights.get(query.id))
+    jobs = (
+        Job(query, reflectance, records[query.id], lights.get(query.id))
         for query, reflectance in progress(pairs)
+    )
+    size = batch_size(comparer.models.background.device)
+    return [
+        comparison
+        for batch in batches(jobs, size, lambda job: image_size(job.query.intrinsics))
+        for comparison in comparer.compare_batch(batch)
     ]
 
 
@@ -166,13 +205,14 @@ def _kept_score(path: Path, key: str) -> float | None:
         return None  # not made yet, or not by us: it is made anew
 
 
-def _keep(path: Path, key: str, score: float, scores: Tensor, rendering: Tensor) -> None:
-    pixels = rendering.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0)
+def _bytes(images: Tensor) -> np.ndarray:
+    """Images [B, 3, H, W], 0..1, as uint8 [B, H, W, 3]."""
+    pixels = images.clamp(0, 1).mul(255).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _keep(path: Path, key: str, score: float, scores: np.ndarray, rendering: np.ndarray) -> None:
     with atomic_path(path) as temporary:
         np.savez(
-            temporary,
-            key=np.array(key),
-            score=np.array(score),
-            map=scores.float().cpu().numpy(),
-            rendering=pixels.cpu().numpy(),
+            temporary, key=np.array(key), score=np.array(score), map=scores, rendering=rendering
         )

@@ -57,6 +57,7 @@ class GalleryDetail:
             num_views: photographs asked for each camera, the nearest by viewing direction.
         """
         self.models, self.pairs, self.num_views = models, pairs, num_views
+        self.centre = models.centre.double().cpu()  # once: asking a GPU for it means waiting
         self.directions = torch.stack([self._direction(view.camera) for view, _ in pairs])
         self._seen: OrderedDict[int, _Seen] = OrderedDict()
 
@@ -109,7 +110,7 @@ class GalleryDetail:
 
     def _direction(self, camera: Camera) -> Tensor:
         """Unit vector from the object's centre to the camera, [3], float64."""
-        return F.normalize(camera.position.double() - self.models.centre.double().cpu(), dim=0)
+        return F.normalize(camera.position.double() - self.centre, dim=0)
 
     def _view(self, index: int) -> _Seen:
         if index in self._seen:

@@ -27,7 +27,7 @@ from gaussian_renderer.camera import Camera
 from gaussian_renderer.files import atomic_path
 from gaussian_renderer.render import render_values
 from piad.anomaly import DetectConfig, Features, NormalMaps
-from piad.scoring import distances_at
+from piad.scoring import Shot, batch_size, batches, distances_at, image_size
 
 if TYPE_CHECKING:
     from gaussian_renderer.gaussians import GaussianModel
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 3  # raise when the same inputs give other values
+VERSION = 4  # raise when the same inputs give other values
 GROUPS = 5  # of views; the threshold leaves one out at a time
 TINY = 1e-3  # px; keeps empty sums from being divided by nothing
+CHANNELS = 6  # rendered at once: colour and reflectance have as many
 LEAST_WEIGHT = 1.0  # px: a Gaussian seen by less than that gets the object's mean
 
 
@@ -106,10 +107,16 @@ def learn_normality(
         detail: as the queries' renderings will get it; each view does without its own.
     """
     groups: list[list[Tensor]] = [[] for _ in range(min(GROUPS, len(pairs)))]
-    for index, (view, reflectance) in enumerate(progress(pairs)):
-        found = _put_on_gaussians(models, view, reflectance, net, cfg, detail)
-        own = groups[group_of(index)]
-        own[:] = [old + new for old, new in zip(own, found, strict=True)] if own else found
+    index = 0
+    size = batch_size(models.background.device)
+    for batch in batches(progress(pairs), size, lambda pair: image_size(pair[0].camera.intrinsics)):
+        shots = [_shot(view, reflectance, detail) for view, reflectance in batch]
+        maps, _, alpha = distances_at(models, shots, net, cfg)
+        for shot, own_maps, own_alpha in zip(shots, maps.clone(), alpha.clone(), strict=True):
+            found = _put_on_gaussians(models, shot.camera, own_maps, own_alpha)
+            own = groups[group_of(index)]
+            own[:] = [old + new for old, new in zip(own, found, strict=True)] if own else found
+            index += 1
     return GallerySums(*(torch.stack(parts) for parts in zip(*groups, strict=True)))
 
 
@@ -129,24 +136,32 @@ def evenly(items: list, count: int) -> list:
     return [items[k * len(items) // count] for k in range(count)]
 
 
-def _put_on_gaussians(
-    models: ModelPair,
-    view: View,
-    reflectance: View,
-    net: Features,
-    cfg: DetectConfig,
-    detail: GalleryDetail | None,
-) -> list[Tensor]:
-    """One view's share of each tensor of `GallerySums`."""
-    photos = view.image(), reflectance.image()
+def _shot(view: View, reflectance: View, detail: GalleryDetail | None) -> Shot:
+    """A gallery view, to be compared without what it could lend itself."""
     lent = None if detail is None else partial(detail.at, without=view.id)
-    maps, _, alpha = distances_at(models, view.camera, *photos, net, cfg, lent)
-    maps, left = torch.cat([maps, torch.ones_like(maps[:1])]).clone(), 1 - alpha.clone()
-    model = models.colour
-    share = torch.zeros(len(model.means), len(maps), device=maps.device, requires_grad=True)
-    image = render_values(model, view.camera, share).image
-    (given,) = torch.autograd.grad((image * maps).sum(), share)
-    return [given[:, :-1], given[:, -1:], (left * maps[:-1]).sum((1, 2)), left.sum()]
+    return Shot(view.camera, view.image(), reflectance.image(), lent)
+
+
+def _put_on_gaussians(
+    models: ModelPair, camera: Camera, maps: Tensor, alpha: Tensor
+) -> list[Tensor]:
+    """One view's share of each tensor of `GallerySums`; maps [K, H, W], alpha [1, H, W]."""
+    model, count = models.colour, len(maps)
+    weights = torch.cat([maps, torch.ones_like(maps[:1])])
+    given = []
+    for chunk in weights.split(CHANNELS):
+        # A CUDA back end is compiled for each number of channels; this many are needed anyway.
+        share = torch.zeros(len(model.means), CHANNELS, device=maps.device, requires_grad=True)
+        image = render_values(model, camera, share).image[: len(chunk)]
+        given.append(torch.autograd.grad((image * chunk).sum(), share)[0])
+    given = torch.cat(given, 1)
+    left = 1 - alpha
+    return [
+        given[:, :count],
+        given[:, count : count + 1],
+        (left * maps).sum((1, 2)),
+        left.sum(),
+    ]
 
 
 def kept_normality(

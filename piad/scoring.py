@@ -1,64 +1,109 @@
-"""A photograph at a pose: its distances from the flawless rendering there, and its anomaly map."""
+"""Photographs at their poses: distances from the flawless renderings there, and anomaly maps.
+
+Several photographs of one size are compared at once: one pass of the feature network, one fit of
+their lights. Nothing here waits for the device.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
-from gaussian_renderer.camera import Camera
-from piad.anomaly import DetectConfig, Features, anomaly_map, distance_maps
+from gaussian_renderer.camera import Camera, Intrinsics
+from piad.anomaly import DetectConfig, Features, NormalMaps, anomaly_map, distance_maps
 
 if TYPE_CHECKING:
     from piad.detail import Detail
     from piad.models import ModelPair
     from piad.normality import Normality
 
+# Photographs compared at once: a GPU wants many, on a CPU one stays in the cache.
+BATCH = {"cuda": 16}
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A photograph to be compared.
+
+    photo, reflectance: it and its reflectance image, [3, H, W], 0..1, on any device; detail: what
+    the models have lost, to be added to their rendering; None compares with the models alone.
+    """
+
+    camera: Camera
+    photo: Tensor
+    reflectance: Tensor
+    detail: Detail | None = None
+
+
+def batch_size(device: torch.device) -> int:
+    """How many photographs are best compared at once."""
+    return BATCH.get(device.type, 1)
+
+
+def batches(
+    items: Iterable[Item], size: int, shape: Callable[[Item], object] = lambda item: None
+) -> Iterator[list[Item]]:
+    """Items in lists of at most `size`, in order; a new one begins where `shape` changes."""
+    for _, alike in groupby(items, shape):
+        while batch := list(islice(alike, size)):
+            yield batch
+
+
+def image_size(intrinsics: Intrinsics) -> tuple[int, int]:
+    """Height and width, px."""
+    return intrinsics.height, intrinsics.width
+
 
 @torch.inference_mode()
 def distances_at(
-    models: ModelPair,
-    camera: Camera,
-    photo: Tensor,
-    reflectance: Tensor,
-    net: Features,
-    cfg: DetectConfig,
-    detail: Detail | None = None,
+    models: ModelPair, shots: Sequence[Shot], net: Features, cfg: DetectConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compare a photograph with the models rendered at its camera.
+    """Compare photographs of one size with the models rendered at their cameras.
 
-    Args:
-        photo, reflectance: the photograph and its reflectance image, [3, H, W], 0..1.
-        detail: what the models have lost, to be added; None compares with the models alone.
     Returns:
-        distances [K, H, W] (see `distance_maps`), rendering [6, H, W] (colour, then reflectance,
-        over the models' background) and coverage [1, H, W].
+        distances [B, K, H, W] (see `distance_maps`), renderings [B, 6, H, W] (colour, then
+        reflectance, over the models' background) and coverage [B, 1, H, W].
     """
-    seen = models.render(camera.viewmat(models.background.device), camera.intrinsics)
-    drawn, alpha = seen.over(models.background), seen.alpha[:1]
-    if detail is not None:
-        drawn = drawn + detail(camera, seen)
-    photo, reflectance = photo.to(drawn), reflectance.to(drawn)
-    maps = distance_maps(photo, drawn[:3], reflectance, drawn[3:], alpha, net, cfg)
+    device = models.background.device
+    drawn, alpha = [], []
+    for shot in shots:
+        seen = models.render(shot.camera.viewmat(device), shot.camera.intrinsics)
+        image = seen.over(models.background)
+        drawn.append(image if shot.detail is None else image + shot.detail(shot.camera, seen))
+        alpha.append(seen.alpha[:1])
+    drawn, alpha = torch.stack(drawn), torch.stack(alpha)
+    photo = torch.stack([shot.photo for shot in shots]).to(drawn)
+    reflectance = torch.stack([shot.reflectance for shot in shots]).to(drawn)
+    maps = distance_maps(photo, drawn[:, :3], reflectance, drawn[:, 3:], alpha, net, cfg)
     return maps, drawn, alpha
 
 
-def anomaly_at(
+@torch.inference_mode()
+def anomalies_at(
     models: ModelPair,
-    camera: Camera,
-    photo: Tensor,
-    reflectance: Tensor,
+    shots: Sequence[Shot],
     net: Features,
     cfg: DetectConfig,
-    normality: Normality | None,
-    detail: Detail | None = None,
+    normality: Sequence[Normality] | Normality | None,
 ) -> tuple[Tensor, Tensor]:
-    """Anomaly map [H, W] of a photograph at a camera, and the flawless rendering [3, H, W].
+    """Anomaly maps [B, H, W] of photographs of one size, and flawless renderings [B, 3, H, W].
 
-    Arguments as in `distances_at`; `normality` None takes distances as they are.
+    Args:
+        normality: of the object, or one for each photograph; None takes distances as they are.
     """
-    maps, drawn, _ = distances_at(models, camera, photo, reflectance, net, cfg, detail)
-    with torch.inference_mode():
-        normal = None if normality is None else normality.maps(models.colour, camera)
-        return anomaly_map(maps, cfg, normal), drawn[:3]
+    maps, drawn, _ = distances_at(models, shots, net, cfg)
+    normal = None
+    if normality is not None:
+        each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
+        taught = [n.maps(models.colour, s.camera) for n, s in zip(each, shots, strict=True)]
+        normal = NormalMaps(
+            torch.stack([n.expected for n in taught]), torch.stack([n.scale for n in taught])
+        )
+    return anomaly_map(maps, cfg, normal), drawn[:, :3]

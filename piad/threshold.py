@@ -24,9 +24,9 @@ from gaussian_renderer.camera import Camera
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_json
 from gaussian_renderer.se3 import se3_exp
-from piad.anomaly import DetectConfig, Features, image_score
+from piad.anomaly import DetectConfig, Features, image_scores
 from piad.normality import GallerySums, evenly, group_of, teaching_views
-from piad.scoring import anomaly_at
+from piad.scoring import Shot, anomalies_at, batch_size, batches, image_size
 from piad.simulated_light import under_another_lamp
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 2  # raise when the same inputs give other scores
+VERSION = 3  # raise when the same inputs give other scores
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
 JITTER_SHARE = 5e-4  # of the object's distance, shift of the object
@@ -121,20 +121,30 @@ def flawless_scores(
             halfway to the next: queries come from between the gallery's views.
     """
     taught = list(enumerate(pairs if sums is None else teaching_views(pairs, cfg)))
+    normality = [] if sums is None else [sums.normality(without=k) for k in range(len(sums.empty))]
     rounds, rest = divmod(count, len(taught))
     device, scores = models.background.device, []
-    for number, (index, (view, _)) in enumerate(progress(taught * rounds + evenly(taught, rest))):
+
+    def shot(number: int, view: View) -> Shot:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         photo = under_another_lamp(view.image().to(device), models, view.camera, generator)
         photo = photo.mul(255).round().div(255)  # as a file would hold it
         reflectance = reflectance_net(photo[None])[0].clamp(0, 1).mul(255).round().div(255)
-        normality = None if sums is None else sums.normality(without=group_of(index))
-        camera = jittered(view.camera, models.centre, generator)
-        images = photo, reflectance
         lent = None if detail is None else partial(detail.at, halfway=view.id)
-        found, _ = anomaly_at(models, camera, *images, features, cfg, normality, lent)
-        scores.append(image_score(found, cfg))
+        return Shot(jittered(view.camera, models.centre, generator), photo, reflectance, lent)
+
+    numbered = enumerate(progress(taught * rounds + evenly(taught, rest)))
+    for batch in batches(numbered, batch_size(device), _size):
+        shots = [shot(number, view) for number, (_, (view, _)) in batch]
+        groups = [normality[group_of(index)] for _, (index, _) in batch] if normality else None
+        found, _ = anomalies_at(models, shots, features, cfg, groups)
+        scores += image_scores(found, cfg).tolist()
     return scores
+
+
+def _size(item: tuple[int, tuple[int, tuple[View, View]]]) -> tuple[int, int]:
+    """Size of the photograph in (number, (index, (view, its reflectance)))."""
+    return image_size(item[1][1][0].camera.intrinsics)
 
 
 def jittered(camera: Camera, centre: Tensor, generator: torch.Generator) -> Camera:

@@ -207,6 +207,7 @@ def test_image_score_is_the_mean_of_the_highest_share():
         {"detect_sigma": -1.0},
         {"detect_shift": -1},
         {"relight_window": -0.1},
+        {"relight_features": -1.0},
         {"detect_normal_views": -1},
     ],
 )
@@ -217,4 +218,5 @@ def test_settings_out_of_range_are_refused_by_name(settings):
 
 def test_a_layer_the_network_lacks_is_refused():
     with pytest.raises(UserError, match="layers 0 to 1"):
-        layer_distances(torch.rand(2, 3, 16, 16), SeededNet(), DetectConfig(detect_layers="0,2"))
+        cfg = DetectConfig(detect_layers="0,2")
+        layer_distances(torch.rand(2, 3, 16, 16), torch.ones(1, 1, 16, 16), SeededNet(), cfg)

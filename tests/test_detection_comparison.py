@@ -10,6 +10,7 @@ from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_image
 from piad.anomaly import DetectConfig
 from piad.comparison import Comparer, compare_all, pair_by_id
+from piad.scoring import batches
 from tests.detection_scene import IDENTITY_POSE, FlatModels, SeededNet, object_image, write_query
 
 CFG = DetectConfig(detect_layers="0,1")
@@ -109,3 +110,27 @@ def test_compare_all_keeps_the_order_and_the_lights(world):
     pairs = pair_by_id(queries, queries)
     done = compare_all(comparer(world, SeededNet()), pairs, records, {"stain/000": "C"})
     assert [(c.query.id, c.light) for c in done] == [("good/000", None), ("stain/000", "C")]
+
+
+def test_a_batch_is_compared_in_one_pass_as_its_queries_alone(world, monkeypatch):
+    root, _, queries = world
+    small = write_query(root, "good/001", torch.rand(3, 48, 40))
+    monkeypatch.setattr("piad.scoring.BATCH", {"cpu": 8})
+    net, records = SeededNet(), {q.id: FOUND for q in queries}
+    together = compare_all(comparer(world, net), [(q, q) for q in queries], records, {})
+    assert net.passes == 1
+    again = Comparer(world[1], "a", SeededNet(), CFG, root / "other")
+    for found, query in zip(together, queries, strict=True):
+        alone = again.compare(query, query, FOUND)
+        assert found.score == pytest.approx(alone.score, rel=1e-4)
+        np.testing.assert_allclose(found.map(), alone.map(), atol=1e-4 * alone.map().max())
+    # What is kept is left out of a batch.
+    records["good/001"] = {"status": "not_found"}
+    pairs = [(q, q) for q in (*queries, small)]
+    assert compare_all(comparer(world, net), pairs, records, {})[:2] == together
+    assert net.passes == 1
+
+
+def test_batches_end_where_the_size_changes():
+    assert list(batches([1, 1, 1, 2, 2, 1], 2, lambda k: k)) == [[1, 1], [1], [2, 2], [1]]
+    assert list(batches([], 2)) == [] and list(batches("abc", 2)) == [["a", "b"], ["c"]]

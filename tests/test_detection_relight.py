@@ -1,10 +1,19 @@
 """Relighting takes a lamp out of the difference and leaves the defect in it."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
-from piad.relight import plain_backdrop, relight, robust_weights
+from piad.relight import (
+    _blur,
+    masked_median,
+    plain_backdrop,
+    relight,
+    robust_weights,
+    shrink,
+)
 from tests.detection_scene import SIDE, object_image
 
 LAMPS = [
@@ -70,18 +79,58 @@ def test_an_empty_rendering_becomes_the_backdrop():
 
 
 def test_a_tilted_backdrop_is_a_plane_fitted_past_outliers():
-    x = np.linspace(0, 1, 60, dtype=np.float32)
-    plane = np.repeat((0.4 + 0.2 * x)[None, :, None], 50, axis=0).repeat(3, axis=2)
-    image = plane.copy()
-    image[5:12, 5:12] = 0.0
-    found = plain_backdrop(image, np.ones(plane.shape[:2], dtype=bool))
-    assert np.abs(found - plane).max() < 0.01
+    plane = (0.4 + 0.2 * torch.linspace(0, 1, 60)).expand(1, 3, 50, 60)
+    image = plane.clone()
+    image[..., 5:12, 5:12] = 0.0
+    found = plain_backdrop(image, torch.ones(1, 1, 50, 60, dtype=torch.bool))
+    assert (found - plane).abs().max() < 0.01
 
 
 def test_robust_weights_fall_with_the_residual():
-    residual = np.array([0.0, 0.01, 0.01, 0.02, 1.0])
-    weights = robust_weights(residual, np.ones(5, dtype=bool))
+    residual = torch.tensor([0.0, 0.01, 0.01, 0.02, 1.0]).reshape(1, 1, 1, 5)
+    weights = robust_weights(residual, torch.ones(1, 1, 1, 5, dtype=torch.bool)).flatten()
     assert weights[0] == 1 and weights[1] > 0.7 and weights[-1] < 1e-3
+
+
+def test_medians_are_numpys_of_each_image_alone():
+    values = torch.rand(3, 2, 7, 6, generator=torch.Generator().manual_seed(0))
+    inside = values[:, :1] > 0.3
+    inside[2] = False
+    found = masked_median(values, inside)
+    for k in range(2):
+        for channel in range(2):
+            expected = np.median(values[k, channel][inside[k, 0]].numpy())
+            assert found[k, channel, 0, 0].item() == pytest.approx(expected)
+    assert (found[2] == 0).all()  # nothing is inside
+
+
+@pytest.mark.parametrize("size", [(40, 30), (13, 29), (7, 5)])
+def test_shrinking_is_opencvs_mean_over_areas(size):
+    image = torch.rand(1, 2, 40, 30, generator=torch.Generator().manual_seed(0))
+    pixels = image[0].permute(1, 2, 0).numpy()
+    expected = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    found = shrink(image, size)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_blurring_is_scipys_gaussian_with_nothing_outside():
+    image = torch.rand(1, 1, 20, 31, generator=torch.Generator().manual_seed(0))
+    expected = ndimage.gaussian_filter(
+        image[0, 0].double().numpy(), 2.5, mode="constant", truncate=10.0
+    )
+    np.testing.assert_allclose(_blur(image, 2.5)[0, 0].numpy(), expected, atol=1e-6)
+
+
+def test_a_batch_is_relit_as_its_images_alone():
+    scenes = [
+        scene((0.6, 0.7, 0.8), (0.1, 0.0, 0.0), (0.9, 0.8, 0.7), 0),
+        scene((1.5, 1.2, 1.0), (0.0, 0.1, 0.0), (0.2, 0.3, 0.4), 1),
+        (*scene((1.0,) * 3, (0.0,) * 3, (0.5,) * 3, 2)[:2], torch.ones(1, SIDE, SIDE)),
+        (*scene((1.0,) * 3, (0.0,) * 3, (0.5,) * 3, 3)[:2], torch.zeros(1, SIDE, SIDE)),
+    ]
+    together = relight(*(torch.stack(images) for images in zip(*scenes, strict=True)), 0.15)
+    for found, images in zip(together, scenes, strict=True):
+        torch.testing.assert_close(found, relight(*images, 0.15), rtol=0, atol=2e-6)
 
 
 def test_results_are_images_on_the_inputs_device():
@@ -89,3 +138,11 @@ def test_results_are_images_on_the_inputs_device():
     result = relight(rendering, query, alpha, 0.15)
     assert result.dtype == torch.float32 and result.device == rendering.device
     assert result.shape == rendering.shape and 0 <= result.min() and result.max() <= 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_relights_as_the_cpu_does():
+    scenes = [scene((0.6, 0.7, 0.8), (0.1, 0.0, 0.0), (0.9, 0.8, 0.7), seed) for seed in range(3)]
+    images = [torch.stack(parts) for parts in zip(*scenes, strict=True)]
+    found = relight(*(part.cuda() for part in images), 0.15).cpu()
+    torch.testing.assert_close(found, relight(*images, 0.15), rtol=0, atol=1e-4)

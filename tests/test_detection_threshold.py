@@ -7,10 +7,11 @@ import torch
 
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.se3 import pose_error
+from piad import threshold
 from piad.anomaly import DetectConfig, image_score
 from piad.models import ModelPair
 from piad.normality import learn_normality
-from piad.scoring import anomaly_at
+from piad.scoring import Shot, anomalies_at
 from piad.threshold import (
     ThresholdConfig,
     conformal_quantile,
@@ -80,31 +81,33 @@ def test_the_scores_are_the_seed_s_alone(world):
 
 def test_a_stain_is_above_and_a_flawless_photograph_below(world):
     models, pairs, taught = world
-    threshold = conformal_quantile(scores_of(world), 0.05)
+    limit = conformal_quantile(scores_of(world), 0.05)
     camera = ring_of_cameras(23)[4]
     flawless = photos(ball(), [camera])[0] * torch.tensor([0.9, 0.8, 0.7])[:, None, None]
     stained = flawless.clone()
     stained[:, 20:26, 20:26] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
 
     def score(photo):
-        images = photo, photo
-        found = anomaly_at(models, camera, *images, SeededNet(), CFG, taught.normality())
-        return image_score(found[0], CFG)
+        shots = [Shot(camera, photo, photo)]
+        found = anomalies_at(models, shots, SeededNet(), CFG, taught.normality())
+        return image_score(found[0][0], CFG)
 
-    assert score(flawless) < threshold < score(stained)
+    assert score(flawless) < limit < score(stained)
 
 
 def test_the_view_s_own_group_teaches_nothing_about_it(world, monkeypatch):
-    asked = []
-    sums = world[2]
+    taught = []
+    real = threshold.anomalies_at
 
-    class Spy:
-        def normality(self, without=None):
-            asked.append(without)
-            return sums.normality(without)
+    def spy(models, shots, net, cfg, normality):
+        taught.extend(n.fingerprint for n in normality)
+        return real(models, shots, net, cfg, normality)
 
-    scores_of(world, sums=Spy(), count=10)
-    assert asked == [index % 5 for index in range(10)]
+    monkeypatch.setattr(threshold, "anomalies_at", spy)
+    scores_of(world, count=10)
+    without = [world[2].normality(without=k).fingerprint for k in range(5)]
+    assert len(set(without)) == 5
+    assert taught == [without[index % 5] for index in range(10)]
 
 
 def test_jitter_is_about_what_a_refinement_leaves():

@@ -1,0 +1,138 @@
+"""Seconds per query of the comparison alone, beside the feature network's own passes.
+
+    python -m benchmarks.comparison_time --obj Spring [--batch 16] [--repeats 5] [--json FILE]
+
+Needs a run of pose_estimation.py. Photographs and reflectance images are read before; timed are the
+renderings at the run's poses, detail, light, features, distances, normality, smoothing and scores,
+until the scores are on the host. The network's passes are those over the same images (photograph,
+rendering and their reflectance) in batches of the same size. Medians over repeats, after one that
+warms up. All other options go to the config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gaussian_renderer.files import write_json
+from piad.anomaly import Features, image_scores
+from piad.cli import choose_device, run_script
+from piad.comparison import Comparer, Job, pair_by_id
+from piad.config import TestConfig
+from piad.detail import gallery_detail
+from piad.features import load_features
+from piad.models import load_models, models_fingerprint
+from piad.normality import kept_normality
+from piad.reflectance import ReflectanceNet, to_reflectance
+from piad.run_folder import RunFolder
+from piad.scenes import load_scene
+from piad.scoring import Shot, anomalies_at, batch_size, batches
+
+
+def measured(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
+    """Wall and processor seconds (this process's), medians over `repeats` after a warm-up."""
+    rounds = []
+    for _ in range(repeats + 1):
+        _wait(device)
+        wall, processor = time.perf_counter(), time.process_time()
+        work()
+        _wait(device)
+        rounds.append((time.perf_counter() - wall, time.process_time() - processor))
+    return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def score_all(comparer: Comparer, shots: Sequence[Shot], size: int) -> list[float]:
+    """Image scores of all shots, on the host."""
+    scores = []
+    for batch in batches(shots, size):
+        judge = comparer.net, comparer.cfg, comparer.normality
+        maps, _ = anomalies_at(comparer.models, batch, *judge)
+        scores += image_scores(maps, comparer.cfg).tolist()
+    return scores
+
+
+@torch.inference_mode()
+def pass_all(net: Features, images: Tensor, passes: int, size: int) -> None:
+    """The network's passes over `passes` images in batches of `size`, of a stock of images."""
+    for start in range(0, passes, size):
+        net.features(images[: min(size, passes - start)])
+
+
+def load(cfg: TestConfig, device: torch.device) -> tuple[Comparer, list[Shot]]:
+    """The comparer of a run, and its queries that have a pose."""
+    scene = load_scene(cfg.data, cfg.class_name)
+    with RunFolder.open(cfg) as run:
+        net = ReflectanceNet.load(cfg.reflectance, device)
+        reflectance = to_reflectance(scene, net, run.reflection, device)
+        models, features = load_models(run, device), load_features(cfg.detect, device)
+        gallery = list(zip(scene.gallery, reflectance.gallery, strict=True))
+        detail = gallery_detail(models, gallery, cfg.detect)
+        models_id, path = models_fingerprint(run), run.cache / "normality.safetensors"
+        learnt = models, models_id, gallery, features, cfg.detect
+        sums = kept_normality(path, *learnt, detail=detail)
+        normality = None if sums is None else sums.normality()
+        names = models, models_id, features, cfg.detect
+        comparer = Comparer(*names, run.results / "maps", normality, detail)
+        pairs = pair_by_id(scene.queries, reflectance.queries)
+        jobs = [Job(query, other, run.poses[query.id]) for query, other in pairs]
+        return comparer, [job.shot(detail) for job in jobs if job.pose is not None]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Time, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--batch", type=int, help="queries compared at once; by the device")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="file to write")
+    options, rest = parser.parse_known_args(argv)
+    cfg = TestConfig.from_command_line(rest)
+    device = choose_device(cfg.device)
+    size = options.batch or batch_size(device)
+    comparer, shots = load(cfg, device)
+    images = torch.stack([shot.photo for shot in shots]).to(device)
+    images = torch.cat([images] * 4)[: 4 * size].contiguous()
+    branches = 2 if cfg.detect.detect_branches == "both" else 1
+    work = {
+        "comparison": lambda: score_all(comparer, shots, size),
+        "network": lambda: pass_all(
+            comparer.net, images, 2 * branches * len(shots), 2 * branches * size
+        ),
+    }
+    figures = {
+        name: [seconds / len(shots) for seconds in measured(job, device, options.repeats)]
+        for name, job in work.items()
+    }
+    facts = {
+        "class_name": cfg.class_name,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "queries": len(shots),
+        "batch": size,
+        "repeats": options.repeats,
+        "wall_ms_per_query": {name: 1e3 * wall for name, (wall, _) in figures.items()},
+        "cpu_ms_per_query": {name: 1e3 * cpu for name, (_, cpu) in figures.items()},
+    }
+    for kind in ("wall", "cpu"):
+        own = facts[f"{kind}_ms_per_query"]
+        ratio = own["comparison"] / max(own["network"], 1e-9)
+        print(
+            f"{cfg.class_name}, batch {size}, {kind}: comparison {own['comparison']:.2f} ms a "
+            f"query, network {own['network']:.2f} ms, ratio {ratio:.2f}"
+        )
+    if options.json:
+        write_json(options.json, facts)
+
+
+if __name__ == "__main__":
+    run_script(main)

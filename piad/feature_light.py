@@ -1,0 +1,64 @@
+"""The lamp in the features: what another light does to a rendering's features everywhere at once.
+
+Ours, not the paper's. An affine map of colours (piad/relight.py) makes no shadow softer and no
+metal shine as the query's lamp does. Such things change the features of the whole object in the
+same sense: one channel answers more to edges, another less. So the rendering's features are carried
+to the query's by one linear map per image and layer, fitted over the object. A defect is a small
+part of the object, no map that serves the rest explains it, and robust weights keep it out.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from piad.relight import masked_median
+
+ROUNDS = 2  # refits with robust weights
+OUTLIER_SCALES = 3.0  # residuals of so many robust standard deviations count a quarter
+MAD_TO_SIGMA = 1.4826  # median absolute deviation of a normal distribution
+LEAST_PLACES = 50  # feature cells on the object; fewer say too little about a lamp
+TINY = 1e-6
+
+
+def carry_features(photo: Tensor, flawless: Tensor, alpha: Tensor, ridge: float) -> Tensor:
+    """Features of renderings as the light of their photographs would have them.
+
+    With x and y the features of rendering and photograph less their weighted means over the object,
+    lambda = `ridge` times the mean variance of x's channels, <> weighted means,
+
+        M = (<y x'> + lambda 1) (<x x'> + lambda 1)^-1,
+
+    the least-squares map from x to y pulled to the identity; weights are refitted robustly.
+
+    Args:
+        photo, flawless: features [P, C, h, w].
+        alpha: coverage by the Gaussians, [P, 1, H, W], 0..1; the map is fitted where it is > 0.5.
+        ridge: pull to the identity, > 0; 1 halves what a channel of average variance may turn.
+    Returns:
+        mean(photo) + M x, [P, C, h, w]; `flawless` where fewer than LEAST_PLACES cells show the
+        object: so few would let a defect explain itself.
+    """
+    inside = F.interpolate(alpha, photo.shape[-2:], mode="area") > 0.5
+    enough = inside.sum((2, 3), keepdim=True) >= LEAST_PLACES
+    x, y, mask = flawless.flatten(2), photo.flatten(2), inside.flatten(2).to(photo)  # [P, C, n]
+    identity = torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
+    carried, weights = x, mask
+    for round_number in range(ROUNDS + 1):
+        if round_number > 0:
+            residual = (y - carried).norm(dim=1, keepdim=True)
+            typical = masked_median(residual.unflatten(2, inside.shape[-2:]), inside)[..., 0]
+            scale = (MAD_TO_SIGMA * OUTLIER_SCALES * typical).clamp_min(TINY)
+            weights = mask / (1 + (residual / scale).square()).square()
+        share = weights / weights.sum(-1, keepdim=True).clamp_min(TINY)
+        mean_x, mean_y = (x * share).sum(-1, keepdim=True), (y * share).sum(-1, keepdim=True)
+        from_mean = x - mean_x
+        weighted = (from_mean * share).mT
+        own, across = from_mean @ weighted, (y - mean_y) @ weighted  # <x x'>, <y x'>
+        pull = ridge * own.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(TINY**2)
+        # Symmetric and positive: Cholesky, batched on the device without waiting for it.
+        factor = torch.linalg.cholesky_ex(own + pull * identity).L
+        matrix = torch.cholesky_solve((across + pull * identity).mT, factor).mT
+        carried = matrix @ from_mean + mean_y
+    return torch.where(enough, carried.unflatten(2, inside.shape[-2:]), flawless)
