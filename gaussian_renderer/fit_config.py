@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gaussian_renderer.errors import UserError
+
 BACKGROUNDS = ("auto", "learn", "white", "black", "corner")
 
 
@@ -59,6 +61,17 @@ class FitConfig:
     plateau_gain: float = _option(0.0, "stop when PSNR gains less, dB; 0 = never")
     plateau_epochs: int = _option(4, "passes over the gallery in which it must gain")
     checkpoint_every: int = _option(250, "steps between checkpoints")
+
+
+def check_config(config: FitConfig) -> None:
+    """Raise UserError for values that no fit takes."""
+    if config.fit_background not in BACKGROUNDS:
+        raise UserError(
+            f"fit_background is one of {', '.join(BACKGROUNDS)}, not {config.fit_background!r}; "
+            "mend the config"
+        )
+    if config.sh_degree not in range(4):
+        raise UserError(f"sh_degree is 0..3, not {config.sh_degree}; mend the config")
 
 
 # The original's training: two such models, no start on the hull, no hold on alpha.
