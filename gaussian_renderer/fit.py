@@ -303,7 +303,7 @@ class _Fit:
                 threshold=c.densify_gradient,
                 target=schedule.budget(c, self.first_count, self.step),
                 extent=self.extent,
-                prune_opacity=schedule.least_opacity(c, self.step),
+                prune_opacity=c.prune_opacity,
                 generator=self._generator(-1 - self.step),
                 silhouettes=self._hull_when_due(),
             )
@@ -311,8 +311,7 @@ class _Fit:
             if self.step % c.opacity_reset_every == 0:
                 reset_opacity(self.optimiser)
         elif self.step > c.densify_until and self.step % c.densify_every == 0:
-            least = schedule.least_opacity(c, self.step)
-            prune(self.optimiser, self.extent, least, self._hull_when_due())
+            prune(self.optimiser, self.extent, c.prune_opacity, self._hull_when_due())
 
     def _hull_when_due(self) -> Silhouettes | None:
         due = self.step // self.config.densify_every % HULL_EVERY == 0
@@ -372,8 +371,7 @@ class _Fit:
     def finished_model(self) -> GaussianModel:
         self.optimiser.take_average()
         if not self.frozen:
-            least = schedule.least_opacity(self.config, self.step)
-            prune(self.optimiser, self.extent, least, self.silhouettes)
+            prune(self.optimiser, self.extent, self.config.prune_opacity, self.silhouettes)
         return self.optimiser.model()
 
     def report(self, model: GaussianModel) -> dict:

@@ -44,13 +44,6 @@ def rate_factors(config: FitConfig, names, step: int, num_steps: int) -> dict[st
     return factors
 
 
-def least_opacity(config: FitConfig, step: int) -> float:
-    """Opacity below which Gaussians are removed: they begin faint, and need time to become more."""
-    if step > config.densify_until:
-        return config.prune_opacity
-    return min(config.prune_opacity, 0.5 * config.initial_opacity)
-
-
 def budget(config: FitConfig, first_count: int, step: int) -> int | None:
     """Gaussians not to exceed at this density control: evenly from `first_count` to the budget."""
     if not config.max_gaussians:

@@ -14,7 +14,7 @@ from gaussian_renderer.files import atomic_path
 from gaussian_renderer.fit import ORIGINAL, FitConfig, evaluate, fit
 from gaussian_renderer.fit_data import Gallery, discard_checkpoint
 from gaussian_renderer.fit_report import clutter
-from gaussian_renderer.fit_schedule import budget, least_opacity, photo_factor
+from gaussian_renderer.fit_schedule import budget, photo_factor
 from gaussian_renderer.gaussians import GaussianModel, joined, same_geometry
 from gaussian_renderer.optimiser import GaussianOptimiser
 from gaussian_renderer.points import PointCloud
@@ -138,12 +138,6 @@ def test_budget_grows_evenly_and_is_kept():
     config = quick(max_gaussians=1000, densify_every=20, densify_until=100)
     assert [budget(config, 200, step) for step in (20, 40, 80, 100)] == [400, 600, 1000, 1000]
     assert budget(quick(max_gaussians=0), 200, 20) is None
-
-
-def test_faint_gaussians_are_spared_while_others_grow():
-    config = quick(prune_opacity=0.1, initial_opacity=0.1, densify_until=100)
-    assert [least_opacity(config, step) for step in (1, 100, 101)] == [0.05, 0.05, 0.1]
-    assert least_opacity(quick(prune_opacity=0.02, densify_until=100), 50) == 0.02
 
 
 def test_models_on_the_way_are_shown_without_counting_their_time(scene):
