@@ -29,8 +29,15 @@ FIT = FitConfig(
     frozen_iterations=200,
     max_gaussians=4000,
     initial_points=4000,
+    densify_from=100,
+    densify_every=100,
     densify_until=200,
     sh_every=80,
+    coarse_factor=2,
+    coarse_share=0.5,
+    prune_opacity=0.02,
+    alpha_weight=0.3,
+    alpha_inside_from=0.7,
 )
 
 

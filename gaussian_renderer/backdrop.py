@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from scipy.ndimage import label
 from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import interpolate
 
 from gaussian_renderer.camera import Camera
 
@@ -80,7 +80,7 @@ def silhouette(image: Tensor, colour: Tensor, tolerance: float = TOLERANCE) -> T
     Opened by 3 x 3 against noise. Patches of the backdrop's colour that do not reach the photo's
     border count as seen through the object when they are large, else as highlights on it.
     """
-    difference = (image - colour[:, None, None]).abs().amax(0)
+    difference = (image - colour.to(image)[:, None, None]).abs().amax(0)
     mask = (difference > tolerance).float()
     mask = dilated(eroded(mask, 1), 1) > 0.5
     patches, count = label(~mask.cpu().numpy())
@@ -94,11 +94,16 @@ def silhouette(image: Tensor, colour: Tensor, tolerance: float = TOLERANCE) -> T
 
 
 def dilated(mask: Tensor, radius: int) -> Tensor:
-    """Maximum over squares of side 2 radius + 1, for [H, W] or [V, H, W]."""
-    if radius == 0:
-        return mask
-    planes = mask.reshape(-1, 1, *mask.shape[-2:])
-    return max_pool2d(planes, 2 * radius + 1, 1, radius).reshape(mask.shape)
+    """Maximum over squares of side 2 radius + 1, for [..., H, W]."""
+    for dim in (-1, -2):  # a square is a row of rows; shifted maxima beat pooling manyfold on a CPU
+        size, widened = mask.shape[dim], mask.clone()
+        for k in range(1, min(radius, size - 1) + 1):
+            before, after = mask.narrow(dim, 0, size - k), mask.narrow(dim, k, size - k)
+            for source, first in ((before, k), (after, 0)):
+                part = widened.narrow(dim, first, size - k)
+                torch.maximum(part, source, out=part)
+        mask = widened
+    return mask
 
 
 def eroded(mask: Tensor, radius: int) -> Tensor:
@@ -130,7 +135,7 @@ def certain_foreground(image: Tensor, camera: Camera, colour: Tensor) -> Tensor:
     """
     k = work_cameras([camera])[0].intrinsics
     small = interpolate(image[None, :3], size=(k.height, k.width), mode="area")[0]
-    difference = (small - colour[:3, None, None]).abs().amax(0)
+    difference = (small - colour.to(small)[:3, None, None]).abs().amax(0)
     mask = eroded((difference > TOLERANCE).float(), 1)
     return interpolate(mask[None, None], size=image.shape[1:], mode="nearest")[0, 0] > 0.5
 
@@ -176,15 +181,16 @@ class Silhouettes:
 
         A share of MISSED_VIEWS may err: bool [N].
         """
-        alive = torch.arange(len(points))
-        misses = torch.zeros(len(points), dtype=torch.int32)
-        seen = torch.zeros(len(points), dtype=torch.int32)
+        on_cpu = points.device.type == "cpu"
+        alive = torch.arange(len(points), device=points.device)
+        misses = torch.zeros(len(points), dtype=torch.int32, device=points.device)
+        seen = torch.zeros_like(misses)
         most = max(1.0, MISSED_VIEWS * len(self.cameras))
         for i, (camera, mask) in enumerate(zip(self.cameras, self.masks, strict=True)):
             column, row, in_frame = pixel_of(points[alive], camera)
             seen[alive] += in_frame
-            misses[alive] += in_frame & ~mask[row, column]
-            if i % 4 == 3:  # carry on with those that can still pass
+            misses[alive] += in_frame & ~mask.to(points.device, non_blocking=True)[row, column]
+            if on_cpu and i % 4 == 3:  # carry on with those that can still pass; a GPU would wait
                 alive = alive[misses[alive] <= most]
         # near the box's corners few views tell; there none may err
         return (seen >= 2) & (misses <= most) & (misses <= MISSED_OF_SEEN * seen)

@@ -39,9 +39,9 @@ class DensityControl:
         The paper's threshold is in normalised device coordinates, whose unit is half the image.
         """
         height, width = size
-        half = offset_gradient.new_tensor([0.5 * width, 0.5 * height])
         seen = radii > 0
-        self.gradient += (offset_gradient * half).norm(dim=1) * seen
+        across, down = offset_gradient.unbind(1)
+        self.gradient += torch.hypot(across * (0.5 * width), down * (0.5 * height)) * seen
         self.count += seen
 
     def state(self) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ def prune(
     opacity = rows["logit_opacities"].sigmoid()
     keep = (opacity >= prune_opacity) & (rows["log_scales"].amax(1).exp() <= LARGEST * extent)
     if silhouettes is not None:
-        keep &= silhouettes.hold(rows["means"].cpu()).to(keep.device)
+        keep &= silhouettes.hold(rows["means"])
     if len(keep) and not keep.any():
         keep[opacity.argmax()] = True
     if not keep.all():
@@ -138,9 +138,7 @@ def prune(
 def reset_opacity(optimiser: GaussianOptimiser) -> None:
     """Lower every opacity to at most 0.01: what is needed comes back, floaters do not."""
     ceiling = math.log(RESET_OPACITY / (1 - RESET_OPACITY))
-    optimiser.overwrite(
-        "logit_opacities", optimiser.leaves["logit_opacities"].detach().clamp_max(ceiling)
-    )
+    optimiser.overwrite("logit_opacities", optimiser.leaves["logit_opacities"].clamp_max(ceiling))
 
 
 def without_invisible(model: GaussianModel, prune_opacity: float) -> GaussianModel:

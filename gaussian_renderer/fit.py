@@ -16,27 +16,29 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gaussian_renderer import fit_schedule as schedule
 from gaussian_renderer.backdrop import Silhouettes, estimate_backdrop
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.densify import DensityControl, prune, reset_opacity
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_json
-from gaussian_renderer.fit_config import BACKGROUNDS, ORIGINAL, FitConfig
+from gaussian_renderer.fit_config import ORIGINAL, FitConfig, check_config
 from gaussian_renderer.fit_data import (
     Gallery,
     Subset,
+    TargetView,
     fingerprint,
     load_checkpoint,
     save_checkpoint,
 )
-from gaussian_renderer.fit_report import evaluate
+from gaussian_renderer.fit_report import clutter, evaluate
 from gaussian_renderer.fit_start import corner, spread, starting_model
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.image_metrics import decibels
-from gaussian_renderer.losses import compare
+from gaussian_renderer.losses import AlphaHold, compare
 from gaussian_renderer.optimiser import GaussianOptimiser
 from gaussian_renderer.points import PointCloud
-from gaussian_renderer.render import render
+from gaussian_renderer.render import Render, render_activated
 from gaussian_renderer.seeding import scene_extent
 
 __all__ = ["ORIGINAL", "FitConfig", "PointCloud", "evaluate", "fit"]
@@ -101,13 +103,7 @@ def _check(cameras, images, config: FitConfig, initial, freeze_geometry: bool) -
             f"a fit needs as many photos as poses, at least one; found {len(images)} photos and "
             f"{len(cameras)} poses; check the gallery's folder against its poses"
         )
-    if config.fit_background not in BACKGROUNDS:
-        raise UserError(
-            f"fit_background is one of {', '.join(BACKGROUNDS)}, not {config.fit_background!r}; "
-            "mend the config"
-        )
-    if config.sh_degree not in range(4):
-        raise UserError(f"sh_degree is 0..3, not {config.sh_degree}; mend the config")
+    check_config(config)
     if freeze_geometry and not isinstance(initial, GaussianModel):
         raise ValueError("freeze_geometry needs a GaussianModel as `initial`")
 
@@ -142,6 +138,8 @@ class _Fit:
         self.optimiser = GaussianOptimiser(start.to(self.device), self._rates())
         self.density = DensityControl(start.num_gaussians, self.device)
         self.first_count = start.num_gaussians
+        self._offset: Tensor | None = None
+        self._order: tuple | None = None
         self.step = 0
         self.seconds = 0.0
         # squared error of this pass over the gallery, on the device until the pass ends
@@ -155,18 +153,9 @@ class _Fit:
         )
 
     def _rates(self) -> dict[str, float]:
-        c = self.config
-        rates = {"sh_constant": c.lr_sh, "sh_higher": c.lr_sh_higher}
-        if not self.frozen:
-            rates |= {
-                "means": c.lr_means * self.extent,
-                "quats": c.lr_quats,
-                "log_scales": c.lr_scales,
-                "logit_opacities": c.lr_opacities,
-            }
-        if c.fit_background == "learn" or (c.fit_background == "auto" and not self.backdrop.plain):
-            rates["background"] = c.lr_background
-        return rates
+        kind = self.config.fit_background
+        learnt = kind == "learn" or (kind == "auto" and not self.backdrop.plain)
+        return schedule.base_rates(self.config, self.extent, self.frozen, learnt)
 
     def run(self, folder, progress: bool, on_step) -> None:
         path = None if folder is None else Path(folder) / "checkpoint.pt"
@@ -198,7 +187,7 @@ class _Fit:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.monotonic()
-        self.on_model(self.step, now - began, self.optimiser.model().detach())
+        self.on_model(self.step, now - began, self.optimiser.model())
         return time.monotonic() - now
 
     def _figures(self, loss: Tensor, square: Tensor) -> dict[str, float]:
@@ -227,19 +216,12 @@ class _Fit:
 
     def _view(self) -> int:
         """Photos in a new random order on each pass over the gallery."""
-        views = self.fitted_now
-        generator = self._generator(len(self.psnr_by_epoch))
-        order = torch.randperm(len(views), generator=generator)
-        return views[int(order[self.error_count])]
-
-    def _factor(self) -> int:
-        """How much smaller the photos are: coarse_factor, its half, ... in equal parts, then 1."""
-        c = self.config
-        coarse_steps = c.coarse_share * self.num_steps
-        levels = max(0, c.coarse_factor.bit_length() - 1)
-        if not levels or self.step >= coarse_steps:
-            return 1
-        return max(1, c.coarse_factor >> int(self.step * levels / coarse_steps))
+        epoch = len(self.psnr_by_epoch)
+        if self._order is None or self._order[0] != epoch:
+            views = self.fitted_now
+            order = torch.randperm(len(views), generator=self._generator(epoch)).tolist()
+            self._order = epoch, [views[k] for k in order]
+        return self._order[1][self.error_count]
 
     def _one_step(self) -> tuple[Tensor, Tensor]:
         """One photo: render, compare, step, and control the density when it is time.
@@ -248,29 +230,24 @@ class _Fit:
         """
         c = self.config
         view = self._view()
-        target = self.gallery.view(view, self._factor(), self.about_object)
+        factor = schedule.photo_factor(c, self.step, self.num_steps)
+        target = self.gallery.view(view, factor, self.about_object)
         degree = c.sh_degree if self.frozen else min(c.sh_degree, self.step // c.sh_every)
         growing = not self.frozen and self.step < c.densify_until
-        model = self.optimiser.model(degree)
-        offset = model.means.new_zeros(model.num_gaussians, 2).requires_grad_() if growing else None
-        drawn = render(
-            model, target.camera, self._background(view), viewmat=target.viewmat,
-            means2d_offset=offset,
-        )  # fmt: skip
-        found = compare(drawn.image, target.image, c.ssim_weight)
+        drawn = self._draw(target, degree, self._background(view), growing)
+        hold = self._hold_on_alpha(target)
         # the rest of the photo is backdrop that nothing covers: its error would be 0
-        outputs, gradients = [drawn.image], [found.v_image.mul_(target.share)]
-        if target.alpha_sign is not None and not self.frozen:
-            sign = target.alpha_sign.float()
-            if self.step < c.alpha_inside_from * self.num_steps:
-                # opaque too early, the first clutter in a line of sight would hide the object
-                sign = sign.clamp_min_(0)
+        found = compare(drawn.image, target.pixels, c.ssim_weight, scale=target.share, hold=hold)
+        outputs, gradients = [drawn.image], [found.v_image]
+        if hold is not None:
             outputs.append(drawn.alpha)
-            gradients.append(sign.mul_(c.alpha_weight * target.share / sign.numel()))
+            gradients.append(found.v_alpha)
         torch.autograd.backward(outputs, gradients)
         if growing:
-            self.density.observe(offset.grad, drawn.radii, target.size)
-        self._set_rates()
+            self.density.observe(self._offset.grad, drawn.radii, target.size)
+            self._offset.grad = None
+        factors = schedule.rate_factors(c, self.optimiser.base_rates, self.step, self.num_steps)
+        self.optimiser.scale_rates(factors)
         self.optimiser.step()
         self.step += 1
         averaging = self.step > c.average_from * self.num_steps
@@ -282,6 +259,34 @@ class _Fit:
         self._watch(square)
         return found.loss * target.share, square
 
+    def _draw(
+        self, target: TargetView, degree: int, background: Tensor | None, growing: bool
+    ) -> Render:
+        inputs = self.optimiser.inputs
+        offset = None
+        if growing:
+            n = self.optimiser.num_gaussians
+            if self._offset is None or len(self._offset) != n:
+                self._offset = torch.zeros(n, 2, device=self.device, requires_grad=True)
+            offset = self._offset
+        return render_activated(
+            *(inputs[k] for k in ("means", "quats", "scales", "opacities", "sh")),
+            inputs["background"] if background is None else background,
+            target.camera,
+            viewmat=target.viewmat,
+            means2d_offset=offset,
+            sh_degree=degree,
+        )
+
+    def _hold_on_alpha(self, target: TargetView) -> AlphaHold | None:
+        c = self.config
+        if target.alpha_sign is None or self.frozen:
+            return None
+        # opaque too early, the first clutter in a line of sight would hide the object
+        early = self.step < c.alpha_inside_from * self.num_steps
+        weight = c.alpha_weight * target.share / target.alpha_sign.numel()
+        return AlphaHold(target.alpha_sign, weight, only_outside=early)
+
     def _background(self, view: int) -> Tensor | None:
         """None for the model's own; the original draws white first, then the pixel (5, 5)."""
         if self.config.fit_background != "corner":
@@ -290,24 +295,13 @@ class _Fit:
             return torch.ones(len(self.backdrop.colour), device=self.device)
         return corner(self.gallery.original(view)).to(self.device)
 
-    def _set_rates(self) -> None:
-        c, progress = self.config, self.step / self.num_steps
-        factors = dict.fromkeys(self.optimiser.base_rates, c.lr_final_share**progress)
-        factors["means"] = (c.lr_means_final / c.lr_means) ** progress
-        self.optimiser.scale_rates(factors)
-
     def _control_density(self) -> None:
         c = self.config
         if c.densify_from <= self.step <= c.densify_until and self.step % c.densify_every == 0:
-            target = None
-            if c.max_gaussians:
-                span = max(1, c.densify_until - c.densify_every)
-                share = min(1.0, self.step / span)
-                target = round(self.first_count + share * (c.max_gaussians - self.first_count))
             self.density.densify(
                 self.optimiser,
                 threshold=c.densify_gradient,
-                target=target,
+                target=schedule.budget(c, self.first_count, self.step),
                 extent=self.extent,
                 prune_opacity=c.prune_opacity,
                 generator=self._generator(-1 - self.step),
@@ -333,7 +327,7 @@ class _Fit:
         self.error_sum, self.error_count = torch.zeros_like(self.error_sum), 0
         c = self.config
         if self.check and self.checked is None and self.step >= c.check_until * self.num_steps:
-            self._check_fit(self.optimiser.model().detach())
+            self._check_fit(self.optimiser.model())
         settled = 0 if self.frozen else max(c.densify_until, c.coarse_share * self.num_steps)
         passes = self.psnr_by_epoch[int(settled // len(self.used)) + 1 :]
         if c.plateau_gain > 0 and len(passes) > c.plateau_epochs:
@@ -342,7 +336,11 @@ class _Fit:
 
     def _measured(self, views: list[int], model: GaussianModel) -> dict:
         cameras = [self.gallery.cameras[i] for i in views]
-        return evaluate(model, cameras, Subset(self.gallery.images, views))
+        images = Subset(self.gallery.images, views)
+        found = evaluate(model, cameras, images)
+        if self.backdrop.plain:
+            found |= clutter(model, cameras, images, self.backdrop)
+        return found
 
     def _check_fit(self, model: GaussianModel) -> None:
         """Measure `model` on the photos kept out so far; from now on they are fitted."""
@@ -374,7 +372,7 @@ class _Fit:
         self.optimiser.take_average()
         if not self.frozen:
             prune(self.optimiser, self.extent, self.config.prune_opacity, self.silhouettes)
-        return self.optimiser.model().detach()
+        return self.optimiser.model()
 
     def report(self, model: GaussianModel) -> dict:
         """What fit_report.json holds."""

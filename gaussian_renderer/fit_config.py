@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gaussian_renderer.errors import UserError
+
 BACKGROUNDS = ("auto", "learn", "white", "black", "corner")
 
 
@@ -15,13 +17,13 @@ def _option(default: object, text: str, **metadata: object):
 class FitConfig:
     """How the Gaussian models are fitted; the defaults suit a CPU of two cores."""
 
-    iterations: int = _option(3000, "steps of the fit, one photo each")
+    iterations: int = _option(1600, "steps of the fit, one photo each")
     frozen_iterations: int = _option(500, "steps when only the colours are fitted")
     max_gaussians: int = _option(20000, "number of Gaussians not to exceed by growing; 0 = none")
     initial_points: int = _option(8000, "Gaussians to start with where there is no point cloud")
     initial_opacity: float = _option(0.1, "their opacity, 0..1")
     sh_degree: int = _option(2, "degree of the view dependence of colour, 0..3")
-    sh_every: int = _option(375, "steps after which the degree in use rises by one")
+    sh_every: int = _option(200, "steps after which the degree in use rises by one")
     lr_means: float = _option(1.6e-3, "rate of the means, times the scene's extent")
     lr_means_final: float = _option(1.6e-5, "the same at the last step")
     lr_quats: float = _option(4e-3, "rate of the rotations")
@@ -35,21 +37,21 @@ class FitConfig:
         0.85, "share of the steps after which the model is the mean of those visited; 1 = off"
     )
     ssim_weight: float = _option(0.2, "weight of 1 - SSIM against L1")
-    alpha_weight: float = _option(0.3, "weight that holds alpha to a plain backdrop; 0 = off")
+    alpha_weight: float = _option(0.5, "weight that holds alpha to a plain backdrop; 0 = off")
     alpha_inside_from: float = _option(
-        0.7, "share of the steps after which alpha is held to 1 on the object too"
+        0.4, "share of the steps after which alpha is held to 1 on the object too"
     )
     fit_background: str = _option("auto", "whence the background's colour", choices=BACKGROUNDS)
     background_from: int = _option(0, "corner: step before which the background is white")
     coarse_factor: int = _option(
-        2, "the first steps see photos smaller by this, then by its half and so on; 1 = off"
+        4, "the first steps see photos smaller by this, then by its half and so on; 1 = off"
     )
-    coarse_share: float = _option(0.5, "share of the steps on the smaller photos")
-    densify_from: int = _option(100, "first step with density control")
-    densify_until: int = _option(1350, "last step with density control")
-    densify_every: int = _option(100, "steps between")
+    coarse_share: float = _option(0.67, "share of the steps on the smaller photos")
+    densify_from: int = _option(50, "first step with density control")
+    densify_until: int = _option(720, "last step with density control")
+    densify_every: int = _option(50, "steps between")
     densify_gradient: float = _option(2e-4, "least view-space gradient that grows a Gaussian")
-    prune_opacity: float = _option(0.02, "Gaussians of lower opacity are removed")
+    prune_opacity: float = _option(0.05, "Gaussians of lower opacity are removed")
     opacity_reset_every: int = _option(0, "steps between opacity resets; 0 = never")
     holdout: int = _option(0, "every k-th photo only measures quality; 0 = fit all")
     check_views: int = _option(
@@ -59,6 +61,17 @@ class FitConfig:
     plateau_gain: float = _option(0.0, "stop when PSNR gains less, dB; 0 = never")
     plateau_epochs: int = _option(4, "passes over the gallery in which it must gain")
     checkpoint_every: int = _option(250, "steps between checkpoints")
+
+
+def check_config(config: FitConfig) -> None:
+    """Raise UserError for values that no fit takes."""
+    if config.fit_background not in BACKGROUNDS:
+        raise UserError(
+            f"fit_background is one of {', '.join(BACKGROUNDS)}, not {config.fit_background!r}; "
+            "mend the config"
+        )
+    if config.sh_degree not in range(4):
+        raise UserError(f"sh_degree is 0..3, not {config.sh_degree}; mend the config")
 
 
 # The original's training: two such models, no start on the hull, no hold on alpha.

@@ -85,7 +85,8 @@ class Gallery:
         self.cameras = list(cameras)
         self.images, self.backdrop, self.device = images, backdrop, device
         self._cache: dict[int, TargetView] = {}
-        self._cached_bytes, self._factor = 0, 0
+        self._shapes: dict[int, tuple[Tensor, Tensor]] = {}
+        self._cached_bytes, self._shape_bytes, self._factor = 0, 0, 0
 
     def original(self, index: int) -> Tensor:
         """The photo as given, [C, H, W]."""
@@ -103,22 +104,21 @@ class Gallery:
         if index in self._cache:
             return self._cache[index]
         view = self._make(index, factor, about_object and self.backdrop.plain)
-        if self._cached_bytes + view.num_bytes <= CACHE_BYTES:
+        if self._cached_bytes + self._shape_bytes + view.num_bytes <= CACHE_BYTES:
             self._cache[index] = view
             self._cached_bytes += view.num_bytes
         return view
 
     def _make(self, index: int, factor: int, about_object: bool) -> TargetView:
-        image, camera = self.images[index].float(), self.cameras[index]
+        image, camera = self.images[index].to(self.device, torch.float32), self.cameras[index]
         size = (max(1, image.shape[1] // factor), max(1, image.shape[2] // factor))
         sign = None
         if about_object:
-            shape = silhouette(image[:3], self.backdrop.colour[:3], self.backdrop.tolerance)
-            sign = self._alpha_sign(image, shape, camera)
+            shape, sign = self._shape(index, image, camera)
         if size != tuple(image.shape[1:]):
             image = interpolate(image[None], size=size, mode="area")[0]
             if sign is not None:  # kept only where all of the pixel agrees
-                sign = interpolate(sign[None], size=size, mode="area")[0].trunc()
+                sign = interpolate(sign[None].float(), size=size, mode="area")[0].trunc()
         camera = camera.resized(size[1], size[0])
         pixels = image.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8)
         if sign is not None:
@@ -129,11 +129,23 @@ class Gallery:
         viewmat = camera.viewmat(self.device)
         return TargetView(camera, viewmat, pixels.to(self.device), sign, size)
 
-    def _alpha_sign(self, image: Tensor, shape: Tensor, camera: Camera) -> Tensor:
+    def _shape(self, index: int, image: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+        """Silhouette, bool [H, W], and sign of alpha, int8 [1, H, W], at the photo's full size.
+
+        They serve every factor, so they are kept while few bytes are.
+        """
+        if index in self._shapes:
+            return self._shapes[index]
+        shape = silhouette(image[:3], self.backdrop.colour[:3], self.backdrop.tolerance)
         # certain are large patches of backdrop, holes of the object included
         empty = eroded((~shape).float(), 1) > 0.5
         object_ = certain_foreground(image, camera, self.backdrop.colour[:3]) & ~empty
-        return (empty.float() - object_.float())[None]
+        sign = (empty.to(torch.int8) - object_.to(torch.int8))[None]
+        needed = shape.numel() + sign.numel()
+        if self._cached_bytes + self._shape_bytes + needed <= CACHE_BYTES // 4:
+            self._shapes[index] = shape, sign
+            self._shape_bytes += needed
+        return shape, sign
 
 
 def _box_of(shape: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""How well a model explains photographs: PSNR, SSIM and the statistics of what is left."""
+"""How well a model explains photographs: PSNR, SSIM, error statistics, and clutter."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.ndimage import label
 from torch import Tensor
 
+from gaussian_renderer.backdrop import Backdrop, dilated, silhouette
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.image_metrics import psnr, ssim
@@ -15,6 +17,7 @@ from gaussian_renderer.render import render
 
 ON_OBJECT = 0.5  # alpha of the rendering above which a pixel counts as the object's
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+FLOATING = 0.1  # alpha above which a pixel counts as covered
 MOST_PIXELS = 2_000_000  # kept for the quantiles, of all photos together
 
 
@@ -55,3 +58,28 @@ def evaluate(model: GaussianModel, cameras: Sequence[Camera], images: Sequence[T
         "ssim_by_view": [round(s, 5) for _, s in by_view],
         "errors": errors,
     }
+
+
+@torch.no_grad()
+def clutter(
+    model: GaussianModel, cameras: Sequence[Camera], images: Sequence[Tensor], backdrop: Backdrop
+) -> dict:
+    """What `model` shows where photos [C, H, W] show a plain backdrop.
+
+    alpha_outside: mean alpha of the pixels more than one away from the silhouette.
+    largest_floater_px: pixels of the largest connected region of alpha above FLOATING that doesn't
+        touch the silhouette.
+    """
+    total, count, largest = 0.0, 0, 0
+    for camera, image in zip(cameras, images, strict=True):
+        shape = silhouette(image[:3], backdrop.colour[:3], backdrop.tolerance)
+        alpha = render(model, camera).alpha[0].cpu()
+        outside = dilated(shape.float(), 1) < 0.5
+        total += alpha[outside].double().sum().item()
+        count += int(outside.sum())
+        regions, _ = label(alpha.numpy() > FLOATING)
+        sizes = np.bincount(regions.ravel())
+        sizes[np.unique(regions[shape.numpy()])] = 0
+        sizes[0] = 0  # what isn't covered
+        largest = max(largest, int(sizes.max()))
+    return {"alpha_outside": round(total / max(count, 1), 6), "largest_floater_px": largest}

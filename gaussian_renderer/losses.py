@@ -1,7 +1,7 @@
 """The fit's photometric loss, (1 - w) L1 + w (1 - SSIM), with its gradient in closed form.
 
 Autograd through the usual convolutions costs the CPU more than the rendering; here the gradient
-takes three window means more than the value. On the CPU a compiled kernel does all at once.
+takes three window means more than the value; where there is a compiler, one call does all of it.
 """
 
 from __future__ import annotations
@@ -19,30 +19,70 @@ from gaussian_renderer.image_metrics import SSIM_C1, SSIM_C2, ssim_window, windo
 class Comparison(NamedTuple):
     """loss and square (mean squared difference): 0-dim, on the images' device.
 
-    v_image: gradient of the loss by the image, [C, H, W].
+    v_image: gradient of the loss by the image, times `scale`, [C, H, W].
+    v_alpha: of the hold on alpha, [1, H, W]; None without one.
     """
 
     loss: Tensor
     square: Tensor
     v_image: Tensor
+    v_alpha: Tensor | None = None
 
 
-def compare(image: Tensor, target: Tensor, ssim_weight: float) -> Comparison:
+class AlphaHold(NamedTuple):
+    """A linear hold on alpha: its gradient is weight times sign, int8 [1, H, W].
+
+    only_outside: negative signs, which hold alpha to 1, count as 0.
+    """
+
+    sign: Tensor
+    weight: float
+    only_outside: bool
+
+
+_WINDOW = torch.tensor(ssim_window())
+
+
+def compare(
+    image: Tensor,
+    target: Tensor,
+    ssim_weight: float,
+    *,
+    scale: float = 1.0,
+    hold: AlphaHold | None = None,
+) -> Comparison:
     """(1 - w) mean |image - target| + w (1 - SSIM), 3DGS eq. 7, with its gradient; no graph.
 
     Args:
         image: rendering, [C, H, W].
-        target: photograph, same shape, 0..1.
+        target: photograph, same shape, 0..1, or bytes.
         ssim_weight: w, 0.2 in the paper.
+        scale: factor of the gradient.
+        hold: what else alpha is held to.
     """
     image = image.detach()
-    if image.device.type == "cpu" and image.dtype == torch.float32:
+    if image.dtype == torch.float32:
         try:
-            found = photometric(image, target, torch.tensor(ssim_window()), ssim_weight)
+            found = photometric(
+                image,
+                target,
+                _WINDOW,
+                ssim_weight,
+                scale=scale,
+                alpha_sign=None if hold is None else hold.sign,
+                alpha_scale=0.0 if hold is None else hold.weight,
+                only_outside=hold is not None and hold.only_outside,
+            )
         except BuildError:  # no compiler: the rasterizer has warned of it already
             pass
         else:
-            return Comparison(torch.tensor(found.loss), torch.tensor(found.square), found.v_image)
+            return Comparison(found.loss, found.square, found.v_image, found.v_alpha)
+    return _compare_in_torch(image, target, ssim_weight, scale, hold)
+
+
+def _compare_in_torch(image, target, ssim_weight, scale, hold) -> Comparison:
+    if target.dtype == torch.uint8:
+        target = target.to(image.dtype).div_(255)
     difference = image - target
     square = difference.square().mean()
     loss = (1 - ssim_weight) * difference.abs().mean()
@@ -51,7 +91,11 @@ def compare(image: Tensor, target: Tensor, ssim_weight: float) -> Comparison:
         value, v_ssim = ssim_and_gradient(image, target)
         loss = loss + ssim_weight * (1 - value)
         v_image.sub_(v_ssim, alpha=ssim_weight)
-    return Comparison(loss, square, v_image)
+    v_alpha = None
+    if hold is not None:
+        sign = hold.sign.float()
+        v_alpha = (sign.clamp_min_(0) if hold.only_outside else sign).mul_(hold.weight)
+    return Comparison(loss, square, v_image.mul_(scale), v_alpha)
 
 
 class _Photometric(torch.autograd.Function):
@@ -59,7 +103,7 @@ class _Photometric(torch.autograd.Function):
     def forward(ctx, image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
         found = compare(image, target, ssim_weight)
         ctx.save_for_backward(found.v_image)
-        return found.loss
+        return found.loss.to(image.dtype)
 
     @staticmethod
     def backward(ctx, v_loss: Tensor):

@@ -1,62 +1,103 @@
-"""The Gaussians as leaves of Adam: learning rates, and rows that come and go with their moments."""
+"""The Gaussians as leaves of Adam: learning rates, and rows that come and go with their moments.
+
+The gradients are by what the rasterizer takes (scales, opacities), not by what is optimised (their
+logarithm, their logit): activations are no part of the graph, Adam's step does their chain rule.
+"""
 
 from __future__ import annotations
 
 import torch
+from pose_rasterizer.adam import AdamLeaf, adam_step
 from torch import Tensor
 
-from gaussian_renderer.gaussians import GaussianModel, num_sh_coefficients
+from gaussian_renderer.gaussians import GaussianModel
 
-GEOMETRY = ("means", "quats", "log_scales", "logit_opacities")
+NAMES = ("means", "quats", "log_scales", "logit_opacities", "sh", "background")
+ACTIVATED = {"log_scales": ("scales", "exp"), "logit_opacities": ("opacities", "sigmoid")}
 ADAM_EPS = 1e-15  # 3DGS: colour gradients are tiny, the usual 1e-8 would swallow them
 
 
 class GaussianOptimiser:
-    """Parameters of a GaussianModel, one Adam group each.
+    """Parameters of a GaussianModel and Adam's moments.
 
-    The constant SH term and the higher ones are two leaves, since their rates differ.
+    Attributes:
+        leaves: the raw parameters by their names in GaussianModel.
+        inputs: what the rasterizer takes, leaves of its graph: means, quats, scales, opacities, sh,
+            background.
 
     Args:
-        rates: learning rate by leaf name: means, quats, log_scales, logit_opacities, sh_constant,
-            sh_higher, background. Leaves without a rate stay as they are.
+        rates: learning rate of means, quats, log_scales, logit_opacities, background, and of the
+            sh's constant term (sh_constant) and higher terms (sh_higher). Others stay as they are.
     """
 
     def __init__(self, model: GaussianModel, rates: dict[str, float]) -> None:
-        leaves = {k: getattr(model, k) for k in GEOMETRY}
-        leaves["sh_constant"] = model.sh[:, :1]
-        leaves["sh_higher"] = model.sh[:, 1:]
-        leaves["background"] = model.background
-        self.leaves = {
-            k: v.detach().clone().contiguous().requires_grad_(k in rates) for k, v in leaves.items()
-        }
         self.base_rates = dict(rates)
-        groups = [{"params": [self.leaves[k]], "lr": lr, "name": k} for k, lr in rates.items()]
-        self.adam = torch.optim.Adam(groups, eps=ADAM_EPS, fused=True)
+        self.rates = dict(rates)
+        self.moments: dict[str, tuple[Tensor, Tensor]] = {}
+        self.steps: dict[str, int] = {}
         self.means_of_leaves: dict[str, Tensor] = {}
         self.num_averaged = 0
+        self.leaves: dict[str, Tensor] = {}
+        self.inputs: dict[str, Tensor] = {}
+        for name, values in model.tensors().items():
+            self._place(name, values.detach().clone().contiguous())
+            if self._moves(name):
+                zeros = torch.zeros_like(self.leaves[name])
+                self.moments[name], self.steps[name] = (zeros, zeros.clone()), 0
+
+    def _moves(self, name: str) -> bool:
+        return ("sh_constant" if name == "sh" else name) in self.base_rates
+
+    def _place(self, name: str, values: Tensor) -> None:
+        """Make `values` the leaf, and what the rasterizer takes of it."""
+        self.leaves[name] = values
+        known_as, _ = ACTIVATED.get(name, (name, None))
+        active = values.detach() if known_as == name else torch.empty_like(values)
+        self.inputs[known_as] = active.requires_grad_(self._moves(name))
+        self._activate(name)
+
+    def _activate(self, name: str) -> None:
+        if name in ACTIVATED:
+            known_as, kind = ACTIVATED[name]
+            getattr(torch, kind)(self.leaves[name], out=self.inputs[known_as].detach())
 
     @property
     def num_gaussians(self) -> int:
         return self.leaves["means"].shape[0]
 
-    def model(self, sh_degree: int | None = None) -> GaussianModel:
-        """The model in the graph of the leaves, with the SH degrees in use."""
-        sh, higher = self.leaves["sh_constant"], self.leaves["sh_higher"]
-        count = higher.shape[1] if sh_degree is None else num_sh_coefficients(sh_degree) - 1
-        if count:
-            sh = torch.cat([sh, higher[:, :count]], 1)
-        geometry = {k: self.leaves[k] for k in GEOMETRY}
-        return GaussianModel(**geometry, sh=sh, background=self.leaves["background"])
+    def model(self) -> GaussianModel:
+        """The model as it is, in the leaves' memory, outside any graph."""
+        return GaussianModel(**self.leaves)
 
     def scale_rates(self, factors: dict[str, float]) -> None:
-        """Set each group's rate to its base rate times a factor (1 where not named)."""
-        for group in self.adam.param_groups:
-            group["lr"] = self.base_rates[group["name"]] * factors.get(group["name"], 1.0)
+        """Set each rate to its base rate times a factor (1 where not named)."""
+        self.rates = {k: lr * factors.get(k, 1.0) for k, lr in self.base_rates.items()}
 
     def step(self) -> None:
-        self.adam.step()
-        for leaf in self.leaves.values():
-            leaf.grad = None
+        """Follow the gradients of `inputs`, and forget them; those without one stay."""
+        leaves, gradients, names = [], [], []
+        for name in self.moments:
+            known_as, activation = ACTIVATED.get(name, (name, "identity"))
+            active = self.inputs[known_as]
+            if active.grad is None:
+                continue
+            activated = active.detach() if name in ACTIVATED else None
+            rate, rest = self.rates.get(name, 0.0), None
+            if name == "sh":
+                rate, rest = self.rates["sh_constant"], self.rates["sh_higher"]
+            leaf = AdamLeaf(
+                self.leaves[name], *self.moments[name], self.steps[name], rate, rest, activation,
+                activated,
+            )  # fmt: skip
+            leaves.append(leaf)
+            gradients.append(active.grad)
+            names.append(name)
+        adam_step(leaves, gradients, ADAM_EPS)
+        for name, leaf in zip(names, leaves, strict=True):
+            self.steps[name] = leaf.steps
+            self._activate(name)
+        for active in self.inputs.values():
+            active.grad = None
 
     @torch.no_grad()
     def average(self) -> None:
@@ -64,71 +105,64 @@ class GaussianOptimiser:
         self.num_averaged += 1
         for name, leaf in self.leaves.items():
             if self.num_averaged == 1:
-                self.means_of_leaves[name] = leaf.detach().clone()
-            elif leaf.requires_grad:
+                self.means_of_leaves[name] = leaf.clone()
+            elif name in self.moments:
                 self.means_of_leaves[name].lerp_(leaf, 1 / self.num_averaged)
 
     def take_average(self) -> None:
         """Make the running mean, if there is one, the leaves' values."""
         if self.num_averaged:
             for name, mean in list(self.means_of_leaves.items()):
-                self._replace(name, mean, torch.zeros_like)
+                self.overwrite(name, mean)
 
     def rows(self) -> dict[str, Tensor]:
-        """Every per-Gaussian leaf, outside the graph."""
-        return {k: v.detach() for k, v in self.leaves.items() if k != "background"}
+        """Every per-Gaussian leaf."""
+        return {k: v for k, v in self.leaves.items() if k != "background"}
 
     def replace_rows(self, keep: Tensor, extra: dict[str, Tensor] | None = None) -> None:
         """Keep the rows of a boolean mask [N], then append `extra`, whose moments start at 0."""
+        kept = keep.nonzero()[:, 0]
+        self.means_of_leaves, self.num_averaged = {}, 0
         for name, old in self.rows().items():
             added = old[:0] if extra is None else extra[name]
-            zeros = torch.zeros_like(added)
-            self._replace(
-                name,
-                torch.cat([old[keep], added]),
-                lambda moment, zeros=zeros: torch.cat([moment[keep], zeros]),
-            )
+            self._place(name, torch.cat([old[kept], added]))
+            if name in self.moments:
+                zeros = torch.zeros_like(added)
+                first, second = self.moments[name]
+                self.moments[name] = (
+                    torch.cat([first[kept], zeros]),
+                    torch.cat([second[kept], zeros]),
+                )
 
     def overwrite(self, name: str, values: Tensor) -> None:
         """Set a leaf and forget its moments (3DGS does so at an opacity reset)."""
-        self._replace(name, values, torch.zeros_like)
-
-    def _replace(self, name: str, values: Tensor, carry) -> None:
-        old = self.leaves[name]
         self.means_of_leaves, self.num_averaged = {}, 0
-        leaf = values.detach().clone().requires_grad_(old.requires_grad)
-        self.leaves[name] = leaf
-        for group in self.adam.param_groups:
-            if group["name"] != name:
-                continue
-            state = self.adam.state.pop(old, None)
-            group["params"] = [leaf]
-            if state:
-                moments = {k: carry(state[k]) for k in ("exp_avg", "exp_avg_sq")}
-                self.adam.state[leaf] = {**state, **moments}
+        self._place(name, values.detach().clone())
+        if name in self.moments:
+            zeros = torch.zeros_like(values)
+            self.moments[name], self.steps[name] = (zeros, zeros.clone()), 0
 
     def state(self) -> dict:
         """Leaves and moments, for a checkpoint."""
         moments = {}
-        for group in self.adam.param_groups:
-            for key, value in self.adam.state.get(group["params"][0], {}).items():
-                moments[f"{group['name']}.{key}"] = value.clone()
+        for name, (first, second) in self.moments.items():
+            moments[f"{name}.first"], moments[f"{name}.second"] = first.clone(), second.clone()
         return {
-            "leaves": {k: v.detach().clone() for k, v in self.leaves.items()},
+            "leaves": {k: v.clone() for k, v in self.leaves.items()},
             "means": {k: v.clone() for k, v in self.means_of_leaves.items()},
             "num_averaged": self.num_averaged,
             "moments": moments,
+            "steps": dict(self.steps),
         }
 
     def restore(self, state: dict) -> None:
         """Take back what `state` gave."""
+        device = self.leaves["means"].device
         for name, values in state["leaves"].items():
-            self._replace(name, values.to(self.leaves[name].device), torch.zeros_like)
+            self._place(name, values.to(device))
         self.num_averaged = state["num_averaged"]
-        self.means_of_leaves = {k: v.to(self.leaves[k].device) for k, v in state["means"].items()}
-        self.adam.state.clear()
-        for key, value in state["moments"].items():
-            name, part = key.split(".")
-            leaf = self.leaves[name]
-            # fused Adam keeps its step counter on the parameter's device
-            self.adam.state[leaf][part] = value.to(leaf.device)
+        self.means_of_leaves = {k: v.to(device) for k, v in state["means"].items()}
+        self.steps = dict(state["steps"])
+        for name in self.moments:
+            parts = [state["moments"][f"{name}.{part}"].to(device) for part in ("first", "second")]
+            self.moments[name] = parts[0], parts[1]

@@ -59,23 +59,52 @@ def render(
         sh_degree: spherical-harmonics degrees used, all by default.
         backend: of pose_rasterizer; chosen by the device by default.
     """
-    means = gaussians.means
     if size is not None and size != (camera.intrinsics.height, camera.intrinsics.width):
         camera = camera.resized(size[1], size[0])
+    return render_activated(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        gaussians.sh,
+        gaussians.background if background is None else background,
+        camera,
+        viewmat=viewmat,
+        means2d_offset=means2d_offset,
+        sh_degree=sh_degree,
+        backend=backend,
+    )
+
+
+def render_activated(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    background: Tensor,
+    camera: Camera,
+    *,
+    viewmat: Tensor | None = None,
+    means2d_offset: Tensor | None = None,
+    sh_degree: int | None = None,
+    backend: str | None = None,
+) -> Render:
+    """`render` of a model's tensors with scales and opacities as the rasterizer takes them."""
     intrinsics = camera.intrinsics
     if viewmat is None:
         viewmat = camera.viewmat(means.device, means.dtype)
     drawn = rasterize(
         means,
-        gaussians.quats,
-        gaussians.scales,
-        gaussians.opacities,
-        sh=gaussians.sh,
+        quats,
+        scales,
+        opacities,
+        sh=sh,
         colours=None,
         viewmat=viewmat,
         intrinsics=calibration(intrinsics, means.device, means.dtype),
         size=(intrinsics.height, intrinsics.width),
-        background=gaussians.background if background is None else background,
+        background=background,
         means2d_offset=means2d_offset,
         sh_degree=sh_degree,
         backend=backend,

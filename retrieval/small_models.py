@@ -110,8 +110,12 @@ def _fit_all(
             sh_degree=1,
             sh_every=max(1, steps // 3),
             coarse_factor=1,
+            densify_from=100,
+            densify_every=100,
             densify_until=2 * steps // 3,
+            prune_opacity=0.02,
             alpha_weight=0.1,
+            alpha_inside_from=0.7,
             average_from=1.0,
             check_views=0,
         )

@@ -7,6 +7,7 @@ from gaussian_renderer.backdrop import (
     Silhouettes,
     carve,
     certain_foreground,
+    dilated,
     estimate_backdrop,
     silhouette,
 )
@@ -165,3 +166,12 @@ def test_model_starts_from_the_point_cloud_when_there_is_one(sphere):
     assert model.num_channels == 6
     random = initial_model(cameras, images, BACKDROP, cloud=None, silhouettes=None, **options)
     assert random.num_gaussians == 50
+
+
+@pytest.mark.parametrize(("shape", "radius"), [((9, 14), 1), ((3, 5, 8), 2), ((2, 3), 4)])
+def test_dilation_is_the_maximum_over_squares(shape, radius):
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(radius))
+    planes = mask.reshape(-1, 1, *shape[-2:])
+    pooled = torch.nn.functional.max_pool2d(planes, 2 * radius + 1, 1, radius).reshape(shape)
+    assert torch.equal(dilated(mask, radius), pooled)
+    assert torch.equal(dilated(mask, 0), mask)

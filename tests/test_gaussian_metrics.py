@@ -110,7 +110,7 @@ def test_loss_does_not_depend_on_the_number_of_threads():
 
 
 def test_loss_goes_on_without_a_compiler(monkeypatch):
-    def no_compiler(*args):
+    def no_compiler(*args, **kwargs):
         raise BuildError("no C++ compiler")
 
     image, target = pair()

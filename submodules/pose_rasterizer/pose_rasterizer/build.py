@@ -147,7 +147,7 @@ def build_library(name: str) -> Path:
     """Path of the back end's shared library; builds it unless the cache has it."""
     csrc = source_folder()
     sources = sorted((csrc / name).glob("*.cpp"))
-    headers = sorted((csrc / "common").glob("*.h")) + sorted((csrc / name).glob("*.h"))
+    headers = [p for f in ("common", name, "fit") for p in sorted((csrc / f).glob("*.h"))]
     compiler = find_compiler()
     flags = _flags(compiler)
     version = _run([compiler, "--version"]).stdout
@@ -223,6 +223,7 @@ def main(argv: Sequence[str] = ()) -> int:
         for channels in args.channels if architectures else ():
             print(build_cuda.build_library(channels, architectures))
         if architectures:
+            print(build_cuda.build_fit_library(architectures))
             print(build_cuda.build_autograd())
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)

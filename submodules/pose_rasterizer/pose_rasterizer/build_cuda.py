@@ -119,19 +119,30 @@ def _compile(command: list[str], target: Path) -> None:
 
 def build_library(channels: int, architectures: list[str] | None = None) -> Path:
     """Path of the library for `channels` colours; builds it unless the cache has it."""
+    what = f"the CUDA back end for {channels} channels"
+    define = f"-DPOSE_CHANNELS={channels}"
+    return _build(f"cuda{channels}", what, "cuda/api.cu", ("common", "cuda"), architectures, define)
+
+
+def build_fit_library(architectures: list[str] | None = None) -> Path:
+    """Path of the library of a fit's loss and optimiser; builds it unless the cache has it."""
+    what = "the fit's CUDA kernels"
+    return _build("fit", what, "fit/fit.cu", ("common", "cuda", "fit"), architectures)
+
+
+def _build(name, what, source, folders, architectures, *defines: str) -> Path:
     csrc = build.source_folder()
     nvcc = find_nvcc()
     version = cuda_version(nvcc)
     architectures = architectures or present_architectures()
     if not architectures:
         raise BuildError("torch sees no GPU; name the architectures to build for (--cuda-arch 90)")
-    flags = [*NVCC_FLAGS, f"-DPOSE_CHANNELS={channels}", "-Xcompiler", HOST_FLAGS]
+    flags = [*NVCC_FLAGS, *defines, "-Xcompiler", HOST_FLAGS]
     flags += [*architecture_flags(nvcc, architectures), *host_compiler_flags(version)]
-    files = sorted(p for f in ("common", "cuda") for p in (csrc / f).iterdir() if p.is_file())
+    files = sorted(p for f in folders for p in (csrc / f).iterdir() if p.is_file())
     key = build._key(files, " ".join(flags), str(version))
-    target = build.cache_folder() / f"pose_rasterizer_cuda{channels}-{key}.so"
-    what = f"the CUDA back end for {channels} channels"
-    command = [nvcc, *flags, str(csrc / "cuda" / "api.cu")]
+    target = build.cache_folder() / f"pose_rasterizer_{name}-{key}.so"
+    command = [nvcc, *flags, str(csrc / source)]
     return build.cached(target, what, lambda: _compile(command, target))
 
 
@@ -163,9 +174,14 @@ def build_autograd() -> Path:
 
 @functools.cache
 def _build_named(name: str) -> Path:
-    return build_library(int(name))
+    return build_fit_library() if name == "fit" else build_library(int(name))
 
 
 def load_library(channels: int):
     """The loaded library for `channels` colours and the GPUs present. Raises BuildError."""
     return build.load_library(str(channels), _build_named)
+
+
+def load_fit_library():
+    """The loaded library of a fit's loss and optimiser. Raises BuildError."""
+    return build.load_library("fit", _build_named)

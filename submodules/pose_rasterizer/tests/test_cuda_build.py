@@ -41,6 +41,13 @@ def test_kernels_compile_for_sm_80_and_sm_90(tmp_path, monkeypatch, channels):
     assert again.stat().st_mtime_ns == stamp  # from the cache
 
 
+def test_a_fits_kernels_compile(tmp_path, monkeypatch):
+    nvcc_or_skip()
+    monkeypatch.setenv("POSE_RASTERIZER_CACHE", str(tmp_path))
+    path = build_cuda.build_fit_library(["80", "90"])
+    assert path.is_file() and path.stat().st_size > 10_000
+
+
 def test_a_missing_toolkit_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_HOME", raising=False)
     monkeypatch.delenv("CUDA_PATH", raising=False)

@@ -37,8 +37,9 @@ static inline Wide wide(float v) { return v - Wide{}; }
 
 struct Task {
   const float *image, *target, *window;
+  const uint8_t *bytes;  // the target where it holds bytes, else null
   int channels, height, width;
-  float ssim_weight;
+  float ssim_weight, scale;
   float *v_image;                     // [C, H, W]
   double *row_l1, *row_s, *row_square;  // [C * H]
 };
@@ -115,7 +116,13 @@ class Band {
   void fetch(int y) {
     const size_t at = base_ + size_t(y) * t_.width;
     std::memcpy(x_.data(), t_.image + at, sizeof(float) * t_.width);
-    std::memcpy(y_.data(), t_.target + at, sizeof(float) * t_.width);
+    if (t_.bytes == nullptr) {
+      std::memcpy(y_.data(), t_.target + at, sizeof(float) * t_.width);
+      return;
+    }
+    const uint8_t *from = t_.bytes + at;
+    float *to = y_.data();
+    for (int i = 0; i < t_.width; ++i) to[i] = float(from[i]) / 255.f;
   }
 
   void load_row(int y) {
@@ -171,8 +178,8 @@ class Band {
 
   template <bool with_ssim> void gradient(int y) {
     const int W = t_.width;
-    const float count = float(size_t(t_.channels) * t_.height * W);
-    const float scale = t_.ssim_weight / count, l1 = (1.f - t_.ssim_weight) / count;
+    const float each = t_.scale / float(size_t(t_.channels) * t_.height * W);
+    const float scale = t_.ssim_weight * each, l1 = (1.f - t_.ssim_weight) * each;
     fetch(y);
     if (with_ssim) derivatives_.gather(y, t_.height);
     Wide sum{}, square{};
@@ -222,16 +229,18 @@ void run_bands(const Task &t, int threads) {
 
 }  // namespace
 
-// Writes d loss / d image to v_image, and to `means` the loss, mean |x - y|, mean SSIM (0 where its
+// Writes scale * d loss / d image to v_image, and to `means` the loss, mean |x - y|, mean SSIM (0 where its
 // weight is 0) and mean (x - y)^2.
-POSE_EXPORT void pose_cpu_photometric(const float *image, const float *target, const float *window,
+POSE_EXPORT void pose_cpu_photometric(const float *image, const void *target, const float *window,
                                       int32_t channels, int32_t height, int32_t width,
-                                      float ssim_weight, int32_t threads, float *v_image,
-                                      double *means) {
+                                      int32_t target_bytes, float ssim_weight, float scale,
+                                      int32_t threads, float *v_image, double *means) {
   const size_t rows = size_t(channels) * height;
   std::vector<double> row_l1(rows, 0.0), row_s(rows, 0.0), row_square(rows, 0.0);
-  const Task task{image,       target,  window,        channels,     height,           width,
-                  ssim_weight, v_image, row_l1.data(), row_s.data(), row_square.data()};
+  const bool in_bytes = target_bytes != 0;
+  const Task task{image, in_bytes ? nullptr : static_cast<const float *>(target), window,
+                  in_bytes ? static_cast<const uint8_t *>(target) : nullptr, channels, height, width,
+                  ssim_weight, scale, v_image, row_l1.data(), row_s.data(), row_square.data()};
   run_bands(task, threads);
   double l1 = 0.0, s = 0.0, square = 0.0;
   for (size_t i = 0; i < rows; ++i) l1 += row_l1[i], s += row_s[i], square += row_square[i];

@@ -24,24 +24,42 @@ static inline int tile_of(double px, int tiles) {
     return static_cast<int>(clamp(std::floor(px / kTile), 0.0, double(tiles - 1)));
 }
 
-// Projects Gaussian i. False where it can't be seen; otherwise fills its splat, tile
-// rows and radius.
-bool project(const PoseScene& scene, Frame& frame, int64_t i, int32_t& radius) {
+// Where a block's Gaussians lie in the image, culled or not.
+struct Projected {
+    double x[kGaussiansPerBlock], y[kGaussiansPerBlock], z[kGaussiansPerBlock];  // px, px, world units
+    double xx[kGaussiansPerBlock], xy[kGaussiansPerBlock], yy[kGaussiansPerBlock];  // covariance, px^2
+};
+
+// Without branches and with unaliased pointers: the compiler makes vectors of several Gaussians.
+void project_block(const CameraModel<double> camera, const float* __restrict means,
+                   const float* __restrict quats, const float* __restrict scales, int64_t count,
+                   Projected& __restrict out) {
+    for (int64_t k = 0; k < count; ++k) {
+        const float *m = means + 3 * k, *q = quats + 4 * k, *s = scales + 3 * k;
+        const Vec3<double> t = to_camera(camera, Vec3<double>{m[0], m[1], m[2]});
+        double norm;
+        const Mat3<double> rotation =
+            quat_to_rotation(quat_normalise(Quat<double>{q[0], q[1], q[2], q[3]}, norm));
+        const Sym3<double> sigma = world_covariance(rotation, Vec3<double>{s[0], s[1], s[2]});
+        const Sym2<double> cov = image_covariance(ewa_rows(camera, t), sigma);
+        const Vec2<double> mean = project_point(camera, t);
+        out.x[k] = mean.x, out.y[k] = mean.y, out.z[k] = t.z;
+        out.xx[k] = cov.xx, out.xy[k] = cov.xy, out.yy[k] = cov.yy;
+    }
+}
+
+// Gaussian i, which is number k of its block. False where it can't be seen; otherwise fills its splat,
+// tile rows and radius.
+bool place(const PoseScene& scene, Frame& frame, int64_t i, const Projected& block, int64_t k,
+           int32_t& radius) {
     const CameraModel<double>& camera = frame.camera;
-    const float* m = scene.means + 3 * i;
-    const Vec3<double> t = to_camera(camera, Vec3<double>{m[0], m[1], m[2]});
-    if (!(t.z > camera.near)) return false;
+    if (!(block.z[k] > camera.near)) return false;
     const double extent2 = extent_squared<double>(scene.opacities[i]);
     if (!(extent2 > 0)) return false;
-    const float *q = scene.quats + 4 * i, *s = scene.scales + 3 * i;
-    double norm;
-    const Mat3<double> rotation =
-        quat_to_rotation(quat_normalise(Quat<double>{q[0], q[1], q[2], q[3]}, norm));
-    const Sym3<double> sigma = world_covariance(rotation, Vec3<double>{s[0], s[1], s[2]});
-    const Sym2<double> cov = image_covariance(ewa_rows(camera, t), sigma);
+    const Sym2<double> cov = {block.xx[k], block.xy[k], block.yy[k]};
     Sym2<double> conic;
     if (!make_conic(cov, conic)) return false;
-    Vec2<double> mean = project_point(camera, t);
+    Vec2<double> mean = {block.x[k], block.y[k]};
     if (scene.offset != nullptr) mean.x += scene.offset[2 * i], mean.y += scene.offset[2 * i + 1];
     const double half_x = std::sqrt(extent2 * cov.xx), half_y = std::sqrt(extent2 * cov.yy);
     if (!(mean.x + half_x > 0 && mean.x - half_x < camera.width && mean.y + half_y > 0 &&
@@ -49,7 +67,7 @@ bool project(const PoseScene& scene, Frame& frame, int64_t i, int32_t& radius) {
         return false;
     frame.splats[i] = {mean.x, mean.y, conic.xx, conic.xy, conic.yy,
                        static_cast<float>((0.5 * extent2 - kLog255) * kLog2E),
-                       static_cast<float>(t.z)};
+                       static_cast<float>(block.z[k])};
     const int first = tile_of(mean.y - half_y - 0.5, frame.tiles_y);
     const int last = tile_of(mean.y + half_y - 0.5, frame.tiles_y);
     frame.tile_rows[i] = {0, static_cast<uint16_t>(first), static_cast<uint16_t>(last - first + 1)};
@@ -88,7 +106,7 @@ void sort_visible(Frame& frame, const int32_t* radii) {
 // Colours of Gaussian i into out[C].
 template <int C>
 void colours_of(Channels<C> channels, const PoseScene& scene, Vec3<double> centre, int64_t i,
-                float* out) {
+                float* __restrict out) {
     if (scene.num_coeffs == 0) {
         std::memcpy(out, scene.features + i * channels.count, sizeof(float) * channels.count);
         return;
@@ -100,13 +118,12 @@ void colours_of(Channels<C> channels, const PoseScene& scene, Vec3<double> centr
     sh_basis(scene.sh_degree,
              Vec3<float>{static_cast<float>(d.x), static_cast<float>(d.y), static_cast<float>(d.z)},
              basis);
-    const float* f = scene.features + i * scene.num_coeffs * channels.count;
+    const float* __restrict f = scene.features + i * scene.num_coeffs * channels.count;
     const int used = sh_num_coeffs(scene.sh_degree);
-    for (int c = 0; c < channels.count; ++c) {
-        float sum = 0.5f;
-        for (int k = 0; k < used; ++k) sum += basis[k] * f[k * channels.count + c];
-        out[c] = sum > 0.0f ? sum : 0.0f;
-    }
+    for (int c = 0; c < channels.count; ++c) out[c] = 0.5f;
+    for (int k = 0; k < used; ++k)
+        for (int c = 0; c < channels.count; ++c) out[c] += basis[k] * f[k * channels.count + c];
+    for (int c = 0; c < channels.count; ++c) out[c] = out[c] > 0.0f ? out[c] : 0.0f;
 }
 
 // Tiles that the visible ellipse reaches in row ty of the tiles.
@@ -244,8 +261,11 @@ bool build_frame(const PoseScene& scene, Frame& frame, int32_t* radii) {
     with_channels(scene.num_channels, [&](auto channels) {
         parallel_ranges(frame.num_threads, scene.num_gaussians, kGaussiansPerBlock,
                         [&](int64_t begin, int64_t end, int64_t) {
+            Projected block;
+            project_block(frame.camera, scene.means + 3 * begin, scene.quats + 4 * begin,
+                          scene.scales + 3 * begin, end - begin, block);
             for (int64_t i = begin; i < end; ++i) {
-                if (project(scene, frame, i, radii[i]))
+                if (place(scene, frame, i, block, i - begin, radii[i]))
                     colours_of(channels, scene, frame.camera.centre, i,
                                frame.colours.data() + i * channels.count);
                 else

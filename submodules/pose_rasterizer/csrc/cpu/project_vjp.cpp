@@ -26,6 +26,65 @@ struct SplatSums {
     double sum, ex, ey, exx, exy, eyy, z;
 };
 
+void clear(float* to, int64_t i, int64_t size) {
+    if (to != nullptr) std::memset(to + i * size, 0, sizeof(float) * size);
+}
+
+void clear_culled(const PoseScene& scene, const PoseGradients& grads, int64_t i) {
+    clear(grads.v_offset, i, 2);
+    if (grads.accumulate != 0) return;
+    clear(grads.v_means, i, 3);
+    clear(grads.v_quats, i, 4);
+    clear(grads.v_scales, i, 3);
+    clear(grads.v_opacities, i, 1);
+    clear(grads.v_features, i,
+          int64_t(scene.num_channels) * (scene.num_coeffs > 0 ? scene.num_coeffs : 1));
+}
+
+// What the image leaves for the geometry of a block's Gaussians, and what becomes of it.
+struct SumsBlock {
+    double ex[kGaussiansPerBlock], ey[kGaussiansPerBlock];
+    double exx[kGaussiansPerBlock], exy[kGaussiansPerBlock], eyy[kGaussiansPerBlock];
+    double z[kGaussiansPerBlock];
+    void put(int64_t k, const SplatSums& s) {
+        ex[k] = s.ex, ey[k] = s.ey, exx[k] = s.exx, exy[k] = s.exy, eyy[k] = s.eyy, z[k] = s.z;
+    }
+};
+struct GeometryBlock {
+    double mean[3][kGaussiansPerBlock], quat[4][kGaussiansPerBlock], scale[3][kGaussiansPerBlock];
+};
+
+// Image mean, image covariance and depth to the Gaussians' geometry. Without branches and with
+// unaliased pointers: the compiler makes vectors of several Gaussians. Of culled ones the result is
+// meaningless.
+void geometry_block(const CameraModel<double> camera, const float* __restrict means,
+                    const float* __restrict quats, const float* __restrict scales, int64_t count,
+                    const SumsBlock& __restrict in, GeometryBlock& __restrict out) {
+    for (int64_t k = 0; k < count; ++k) {
+        const float *m = means + 3 * k, *q = quats + 4 * k, *s = scales + 3 * k;
+        const Vec3<double> t = to_camera(camera, Vec3<double>{m[0], m[1], m[2]});
+        const Vec3<double> size = {s[0], s[1], s[2]};
+        double norm;
+        const Quat<double> unit = quat_normalise(Quat<double>{q[0], q[1], q[2], q[3]}, norm);
+        const Mat3<double> rotation = quat_to_rotation(unit);
+        const Sym3<double> sigma = world_covariance(rotation, size);
+        const EwaRows<double> rows = ewa_rows(camera, t);
+        const Sym2<double> v_cov = {0.5 * in.exx[k], 0.5 * in.exy[k], 0.5 * in.eyy[k]};
+        Vec3<double> v_t = project_point_vjp(camera, t, Vec2<double>{in.ex[k], in.ey[k]});
+        v_t.z += in.z[k];
+        image_covariance_vjp_camera<double>(camera, rows, t, sigma, v_cov, v_t, nullptr);
+        const Vec3<double> v_mean = mul_transposed(camera.rotation, v_t);
+        Mat3<double> v_r;
+        Vec3<double> v_s;
+        world_covariance_vjp(rotation, size, image_covariance_vjp_world(rows, v_cov), v_r, v_s);
+        const Quat<double> v_q = quat_normalise_vjp(unit, norm, quat_to_rotation_vjp(unit, v_r));
+        out.mean[0][k] = v_mean.x, out.mean[1][k] = v_mean.y, out.mean[2][k] = v_mean.z;
+        out.quat[0][k] = v_q.w, out.quat[1][k] = v_q.x, out.quat[2][k] = v_q.y;
+        out.quat[3][k] = v_q.z;
+        out.scale[0][k] = v_s.x, out.scale[1][k] = v_s.y, out.scale[2][k] = v_s.z;
+    }
+}
+
 template <int C> class FrameVjp {
   public:
     FrameVjp(Channels<C> channels, const PoseScene& scene, const Frame& frame,
@@ -36,21 +95,63 @@ template <int C> class FrameVjp {
                      scene.num_coeffs > 1 && scene.sh_degree > 0),
           points_(geometry_ || grads.v_means != nullptr || grads.v_viewmat != nullptr) {}
 
-    // Visible Gaussian i; `v_colour` is scratch for C floats.
-    void visible(int64_t i, PoseSum& pose, float* v_colour) const {
+    // Whether any pixel saw Gaussian i: of those behind a surface none did, and their gradient is 0.
+    bool seen(int64_t i) const {
+        for (uint32_t e = frame_.slot_begin[i]; e < frame_.slot_begin[i + 1]; ++e)
+            if (frame_.record_tile[e] != kNoRecord) return true;
+        return false;
+    }
+
+    // The Gaussians begin..end, at most a block; `v_colour` is scratch for C floats.
+    void block(int64_t begin, int64_t end, const int32_t* radii, PoseSum& pose,
+               float* v_colour) const {
+        SumsBlock sums{};
+        Vec3<double> v_means[kGaussiansPerBlock];
+        bool any[kGaussiansPerBlock];
         const bool add = grads_.accumulate != 0;
-        const SplatSums s = add_records(i, v_colour);
-        write(grads_.v_opacities, {s.sum / scene_.opacities[i]}, i, add);
-        write(grads_.v_offset, {s.ex, s.ey}, i, false);  // a camera's own
-        const float* m = scene_.means + 3 * i;
-        const Vec3<double> mean = {m[0], m[1], m[2]};
-        Vec3<double> v_mean = {0, 0, 0};
-        colours(i, mean, v_colour, v_mean, pose);
-        if (points_) point(i, mean, s, v_mean, pose);
-        write(grads_.v_means, {v_mean.x, v_mean.y, v_mean.z}, i, add);
+        const bool at_once = points_ && grads_.v_viewmat == nullptr;
+        for (int64_t i = begin; i < end; ++i) {
+            const int64_t k = i - begin;
+            any[k] = radii[i] != 0 && seen(i);
+            if (!any[k]) {
+                clear_culled(scene_, grads_, i);
+                continue;
+            }
+            const SplatSums s = add_records(i, v_colour);
+            write(grads_.v_opacities, {s.sum / scene_.opacities[i]}, i, add);
+            write(grads_.v_offset, {s.ex, s.ey}, i, false);  // a camera's own
+            const float* m = scene_.means + 3 * i;
+            const Vec3<double> mean = {m[0], m[1], m[2]};
+            v_means[k] = {0, 0, 0};
+            colours(i, mean, v_colour, v_means[k], pose);
+            if (at_once) sums.put(k, s);
+            else if (points_) point(i, mean, s, v_means[k], pose);
+        }
+        if (!at_once) {
+            for (int64_t i = begin; i < end; ++i)
+                if (any[i - begin]) write_mean(i, v_means[i - begin], add);
+            return;
+        }
+        GeometryBlock found;
+        geometry_block(frame_.camera, scene_.means + 3 * begin, scene_.quats + 4 * begin,
+                       scene_.scales + 3 * begin, end - begin, sums, found);
+        for (int64_t i = begin; i < end; ++i) {
+            const int64_t k = i - begin;
+            if (!any[k]) continue;
+            write_mean(i, v_means[k] + Vec3<double>{found.mean[0][k], found.mean[1][k],
+                                                    found.mean[2][k]}, add);
+            write(grads_.v_quats, {found.quat[0][k], found.quat[1][k], found.quat[2][k],
+                                   found.quat[3][k]}, i, add);
+            write(grads_.v_scales, {found.scale[0][k], found.scale[1][k], found.scale[2][k]}, i,
+                  add);
+        }
     }
 
   private:
+    void write_mean(int64_t i, Vec3<double> v, bool add) const {
+        write(grads_.v_means, {v.x, v.y, v.z}, i, add);
+    }
+
     // Adds the tiles' sums up about the Gaussian's mean, d = pixel - mean, and turns them into sums
     // over e = Q d.
     SplatSums add_records(int64_t i, float* v_colour) const {
@@ -82,7 +183,7 @@ template <int C> class FrameVjp {
     }
 
     // Colours to SH coefficients and, through the viewing direction, to the mean and the camera.
-    void colours(int64_t i, Vec3<double> mean, float* v_colour, Vec3<double>& v_mean,
+    void colours(int64_t i, Vec3<double> mean, float* __restrict v_colour, Vec3<double>& v_mean,
                  PoseSum& pose) const {
         const int channels = channels_.count, num_coeffs = scene_.num_coeffs;
         const bool add = grads_.accumulate != 0;
@@ -104,7 +205,7 @@ template <int C> class FrameVjp {
         float basis[16];
         if (grads_.v_features != nullptr) {
             sh_basis(scene_.sh_degree, df, basis);
-            float* v = grads_.v_features + i * num_coeffs * channels;
+            float* __restrict v = grads_.v_features + i * num_coeffs * channels;
             for (int b = 0; b < num_coeffs; ++b) {
                 const float y = b < used ? basis[b] : 0.0f;
                 for (int c = 0; c < channels; ++c)
@@ -125,7 +226,7 @@ template <int C> class FrameVjp {
         pose.centre = pose.centre - through;
     }
 
-    // Image mean, image covariance and depth to the Gaussian's geometry and the camera.
+    // The same as `geometry_block` for one Gaussian, and the camera's gradient.
     void point(int64_t i, Vec3<double> mean, const SplatSums& s, Vec3<double>& v_mean,
                PoseSum& pose) const {
         const CameraModel<double>& camera = frame_.camera;
@@ -168,21 +269,6 @@ template <int C> class FrameVjp {
     const bool geometry_, direction_, points_;
 };
 
-void clear(float* to, int64_t i, int64_t size) {
-    if (to != nullptr) std::memset(to + i * size, 0, sizeof(float) * size);
-}
-
-void clear_culled(const PoseScene& scene, const PoseGradients& grads, int64_t i) {
-    clear(grads.v_offset, i, 2);
-    if (grads.accumulate != 0) return;
-    clear(grads.v_means, i, 3);
-    clear(grads.v_quats, i, 4);
-    clear(grads.v_scales, i, 3);
-    clear(grads.v_opacities, i, 1);
-    clear(grads.v_features, i,
-          int64_t(scene.num_channels) * (scene.num_coeffs > 0 ? scene.num_coeffs : 1));
-}
-
 // In the caller's order, so that inputs and outputs stream through memory. One sum per block of
 // Gaussians, added up in order afterwards.
 template <int C>
@@ -193,10 +279,7 @@ void all_gaussians(Channels<C> channels, const PoseScene& scene, const Frame& fr
                     [&](int64_t begin, int64_t end, int64_t block) {
         std::vector<float> v_colour(channels.count);
         PoseSum pose;
-        for (int64_t i = begin; i < end; ++i) {
-            if (radii[i] != 0) vjp.visible(i, pose, v_colour.data());
-            else clear_culled(scene, grads, i);
-        }
+        vjp.block(begin, end, radii, pose, v_colour.data());
         sums[block] = pose;
     });
 }

@@ -4,37 +4,13 @@
 
 #include "../common/export.h"
 #include "adjoint.cuh"
+#include "device_guard.cuh"
 #include "normal.cuh"
 
 namespace {
 
 using namespace pose_rasterizer;
 constexpr int C = POSE_CHANNELS;
-
-// Makes the caller's device current in this library's own runtime, and puts the old one back.
-class DeviceGuard {
-  public:
-    explicit DeviceGuard(int device) {
-        status_ = cudaGetDevice(&before_);
-        if (status_ == cudaSuccess && before_ != device) {
-            status_ = cudaSetDevice(device);
-            changed_ = status_ == cudaSuccess;
-        }
-    }
-    ~DeviceGuard() {
-        if (changed_) cudaSetDevice(before_);
-    }
-    cudaError_t status() const { return status_; }
-
-  private:
-    int before_ = 0;
-    bool changed_ = false;
-    cudaError_t status_;
-};
-
-const char* message(cudaError_t status) {
-    return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
-}
 
 unsigned blocks_for(int64_t items, int threads) {
     return unsigned((items + threads - 1) / threads);
