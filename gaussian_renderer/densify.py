@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from gaussian_renderer.backdrop import Silhouettes
@@ -21,6 +22,9 @@ SPLIT_SHRINK = 1.6  # 3DGS, section 5.2: phi
 SPLIT_INTO = 2
 LARGEST = 0.1  # of the scene's extent: larger Gaussians are pruned
 RESET_OPACITY = 0.01
+SOLID, FAINT = 0.5, 0.3  # opacities of a surface's Gaussians, and below which one may be a stray
+SOLID_NEIGHBOURS = 4
+STRAY = 1.8  # distance to the last of them, in medians of all Gaussians', from which it is one
 
 
 class DensityControl:
@@ -141,9 +145,16 @@ def reset_opacity(optimiser: GaussianOptimiser) -> None:
     optimiser.overwrite("logit_opacities", optimiser.leaves["logit_opacities"].clamp_max(ceiling))
 
 
-def without_invisible(model: GaussianModel, prune_opacity: float) -> GaussianModel:
-    """The model less the Gaussians below `prune_opacity`; at least one stays."""
-    keep = model.opacities >= prune_opacity
-    if len(keep) and not keep.any():
-        keep[model.opacities.argmax()] = True
-    return model.select(keep)
+def without_strays(model: GaussianModel) -> GaussianModel:
+    """The model less the faint Gaussians that stand apart from its surfaces (ours).
+
+    Within the hull of the views fitted nothing forbids a faint Gaussian in front of a surface that
+    all of them see it against; another view sees it before the backdrop.
+    """
+    solid = model.opacities > SOLID
+    if int(solid.sum()) <= SOLID_NEIGHBOURS:
+        return model
+    tree = cKDTree(model.means[solid].cpu().numpy())
+    apart = tree.query(model.means.cpu().numpy(), k=[SOLID_NEIGHBOURS])[0][:, 0]
+    apart = torch.from_numpy(apart).to(model.device)
+    return model.select(~((apart > STRAY * apart.median()) & (model.opacities < FAINT)))

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gaussian_renderer import fit_schedule as schedule
 from gaussian_renderer.backdrop import Silhouettes, estimate_backdrop
 from gaussian_renderer.camera import Camera
-from gaussian_renderer.densify import DensityControl, prune, reset_opacity
+from gaussian_renderer.densify import DensityControl, prune, reset_opacity, without_strays
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_json
 from gaussian_renderer.fit_config import ORIGINAL, FitConfig, check_config
@@ -327,7 +327,7 @@ class _Fit:
         self.error_sum, self.error_count = torch.zeros_like(self.error_sum), 0
         c = self.config
         if self.check and self.checked is None and self.step >= c.check_until * self.num_steps:
-            self._check_fit(self.optimiser.model())
+            self._check_fit(self._cleaned(self.optimiser.model()))
         settled = 0 if self.frozen else max(c.densify_until, c.coarse_share * self.num_steps)
         passes = self.psnr_by_epoch[int(settled // len(self.used)) + 1 :]
         if c.plateau_gain > 0 and len(passes) > c.plateau_epochs:
@@ -372,7 +372,10 @@ class _Fit:
         self.optimiser.take_average()
         if not self.frozen:
             prune(self.optimiser, self.extent, self.config.prune_opacity, self.silhouettes)
-        return self.optimiser.model()
+        return self._cleaned(self.optimiser.model())
+
+    def _cleaned(self, model: GaussianModel) -> GaussianModel:
+        return without_strays(model) if self.silhouettes is not None else model
 
     def report(self, model: GaussianModel) -> dict:
         """What fit_report.json holds."""

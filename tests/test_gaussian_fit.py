@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from gaussian_renderer.backdrop import Silhouettes, estimate_backdrop
-from gaussian_renderer.densify import DensityControl, prune, reset_opacity, rotation_matrices
+from gaussian_renderer.densify import (
+    DensityControl,
+    prune,
+    reset_opacity,
+    rotation_matrices,
+    without_strays,
+)
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
 from gaussian_renderer.fit import ORIGINAL, FitConfig, evaluate, fit
@@ -309,6 +315,22 @@ def gaussians(log_scales, opacities):
 def densify(optimiser, control, **changes):
     options = {"threshold": 0.1, "target": None, "extent": 1.0, "prune_opacity": 0.005}
     control.densify(optimiser, **{**options, **changes}, generator=torch.Generator().manual_seed(0))
+
+
+def test_faint_gaussians_apart_from_the_surface_are_strays():
+    across = torch.arange(20) / 10
+    surface = torch.cartesian_prod(across, across, torch.zeros(1))
+    others = torch.tensor([[1.0, 1.0, 0.5], [0.5, 1.0, 0.4], [1.5, 1.0, 0.5]])  # before it
+    opacity = torch.tensor([0.9] * 400 + [0.2, 0.2, 0.6])
+    opacity[30:380:50] = 0.1  # faint, but where the surface is
+    model = GaussianModel(
+        torch.cat([surface, others]), torch.tensor([[1.0, 0, 0, 0]]).repeat(403, 1),
+        torch.full((403, 3), -3.0), opacity.logit(), torch.zeros(403, 1, 3), torch.ones(3),
+    )  # fmt: skip
+    kept = without_strays(model)
+    assert torch.equal(kept.means, model.means[torch.tensor([*range(400), 402])])
+    lone = model.select(torch.arange(398, 403))
+    assert without_strays(lone).num_gaussians == 5  # too few to call anything a surface
 
 
 def test_small_gaussians_are_cloned_large_ones_split_and_faint_ones_pruned():
