@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from piad.relight import masked_median
+from piad.relight import MAD_TO_SIGMA, masked_median
 
 ROUNDS = 2  # refits with robust weights
 OUTLIER_SCALES = 3.0  # residuals of so many robust standard deviations count a quarter
-MAD_TO_SIGMA = 1.4826  # median absolute deviation of a normal distribution
 LEAST_PLACES = 50  # feature cells on the object; fewer say too little about a lamp
 TINY = 1e-6
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-SERIES_BELOW = 1e-4  # rad^2; under it the Taylor series is exact to float64 rounding
+from gaussian_renderer.se3 import SERIES_BELOW
 
 
 def hat(phi: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.constants import constant
 from gaussian_renderer.pose_system import pose_system
 from piad.models import ModelPair
+from piad.relight import MAD_TO_SIGMA
 from piad.target import Target, fit_light, relit, seen_backdrop
 
 MIN_SIDE_PX = 24  # no level is smaller
@@ -227,7 +228,7 @@ def _tile_level(target: Target, state: State, models: ModelPair, share: Tensor, 
 def _robust_scales(residual: Tensor, inside: Tensor) -> Tensor:
     """Standard deviation per channel [N, 6] over the object, from the median (image units)."""
     off = residual.abs().masked_fill(~inside, math.nan)
-    sigma = 1.4826 * off.flatten(2).nanmedian(dim=2).values
+    sigma = MAD_TO_SIGMA * off.flatten(2).nanmedian(dim=2).values
     return sigma.nan_to_num(10 * ROBUST_FLOOR).clamp_min(ROBUST_FLOOR)
 
 

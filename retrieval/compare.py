@@ -1,12 +1,10 @@
-"""Query and renderings compared, whatever the light; and poses moved uphill in it.
+"""Query and renderings compared, whatever the light.
 
 The measure is normalised correlation in small windows, so a change of light that is affine within
 a window changes nothing. It is taken on luma and two opponent colours.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +20,6 @@ LEAST_INSIDE = 0.3  # share of a window's pixels that must be inside for it to c
 SILHOUETTE_CHANNELS = 3  # the silhouette counts as much as one RGB image
 FLAT_VARIANCE = 0.02**2  # windows that vary less than this count less
 OPPONENT = ((0.299, 0.587, 0.114), (0.5, -0.5, 0.0), (-0.25, -0.25, 0.5))
-CLIMB_BETAS = (0.8, 0.95)  # of Adam: the way is short
 
 
 def opponent(images: Tensor) -> Tensor:
@@ -118,42 +115,3 @@ def shrunk(images: Tensor, alphas: Tensor | None) -> Tensor:
         None if x is None else F.interpolate(x, size, mode="area") for x in (images, alphas)
     )
     return described(images, alphas)
-
-
-def climb(
-    poses: Tensor,
-    move: Callable[[Tensor], Tensor],
-    look: Callable[[Tensor], Tensor],
-    steps: int,
-    rate: float,
-    end: float,
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Move each pose uphill in similarity: Adam on a twist per pose, its rate falling by cosine.
-
-    Args:
-        poses: where the climb starts, world_to_camera [B, 4, 4], float64.
-        move: twists [B, 6] -> poses [B, 4, 4]; zeros leave `poses`.
-        look: poses -> similarity of their renderings with the query, [B].
-        steps: one more pose than this is looked at.
-        rate, end: learning rates of the first and the last step.
-    Returns:
-        the best poses seen [B, 4, 4], their similarities [B] on the CPU, and all poses on the way.
-    """
-    twist = poses.new_zeros(len(poses), 6, requires_grad=True)
-    optimiser = torch.optim.Adam([twist], lr=rate, betas=CLIMB_BETAS)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps), eta_min=end)
-    best, best_poses, way = torch.full((len(poses),), -2.0), poses.clone(), []
-    for step in range(steps + 1):
-        moved = move(twist)
-        value = look(moved)
-        way.append(moved.detach())
-        seen = value.detach().cpu()
-        better = seen > best
-        best = torch.where(better, seen, best)
-        best_poses[better.to(poses.device)] = way[-1][better.to(poses.device)]
-        if step < steps:
-            optimiser.zero_grad()
-            (-value.sum()).backward()
-            optimiser.step()
-            schedule.step()
-    return best_poses, best, way

@@ -25,12 +25,6 @@ def object_centre(cameras: list[Camera]) -> Tensor:
     return torch.linalg.pinv(a, rtol=1e-6) @ b
 
 
-def object_distance(camera: Camera, centre: Tensor) -> float:
-    """Depth of the object's centre in front of a camera, world units, positive."""
-    moved = camera.world_to_camera @ torch.cat([centre, torch.ones(1, dtype=torch.float64)])
-    return max(moved[2].item(), 1e-6)
-
-
 def between(a: Camera, b: Camera, pivot: Tensor) -> Camera:
     """Half-way from `a` to `b` on the turn about `pivot` [3] that leads from one to the other."""
     origin = torch.eye(4, dtype=torch.float64)
