@@ -9,20 +9,16 @@
 #include "../common/export.h"
 #include "../common/normal_schema.h"
 #include "channels.h"
-#include "normal_columns.h"
 #include "normal_tile.h"
+#include "normal_visitor.h"
 #include "pool.h"
-#include "tile.h"
 
 namespace pose_rasterizer {
 namespace {
 
 constexpr int kPairs = kColumns * (kColumns + 1) / 2;
 constexpr int64_t kTilesPerBlock = 4;
-constexpr int kTilesAhead = 2;  // whose pixels are fetched in advance
-constexpr int R = kBlendRows, kSteps = kTile / R;
-typedef Rows<R>::Float Float;
-constexpr float kRowY[kTile] = {-3.5f, -2.5f, -1.5f, -0.5f, 0.5f, 1.5f, 2.5f, 3.5f};
+constexpr int kTilesAhead = 8;  // whose pixels are fetched in advance
 
 // Places of the sums: pose pairs, pose gradient, cost, then per channel what meets the light.
 constexpr int kGradient = kPairs;
@@ -31,121 +27,6 @@ constexpr int kLight = kCost + 1;
 // Per channel: pose x gain (6), pose x offset (6), gg, go, oo, gradient of gain and of offset.
 constexpr int kLightSums = 2 * kColumns + 5;
 constexpr int num_sums(int channels) { return kLight + kLightSums * channels; }
-
-// State of a step: derivatives of the transmittance (6), colours (C), their derivatives (C, 6).
-inline int step_size(int channels) { return kColumns + channels * (1 + kColumns); }
-
-static inline Float8 lanes(const float* from) {
-    Float8 v;
-    std::memcpy(&v, from, sizeof(v));
-    return v;
-}
-
-template <int C, bool kDirection> struct JacobianVisitor {
-    TileLightOf<R>& light;
-    const Frame& frame;
-    const Columns& columns;
-    const Channels<C> channels;
-    const double centre_x, centre_y;
-    Float* state;  // [step, step_size]
-    const float* colour = nullptr;
-    const float* colour_by_rho = nullptr;
-    // Polynomial of dpower: k0 + k1 x + k2 y + k3 x^2 + k4 x y + k5 y^2, of each column.
-    struct Polynomial {
-        alignas(32) float k0[kLanes], k1[kLanes], k2[kLanes], k3[kLanes], k4[kLanes], k5[kLanes];
-    } polynomial = {};
-
-    void prefetch(uint32_t i) const {
-        const char* splat_columns = reinterpret_cast<const char*>(&columns.splats[i]);
-        for (size_t at = 0; at < sizeof(LaneColumns); at += 64)
-            __builtin_prefetch(splat_columns + at);
-        if (!kDirection) return;
-        const float* by_rho = columns.colours.data() + size_t(i) * channels.count * 3;
-        __builtin_prefetch(by_rho);
-        __builtin_prefetch(by_rho + channels.count * 3 - 1);
-    }
-    void begin(uint32_t i) {
-        colour = frame.colours.data() + size_t(i) * channels.count;
-        if (kDirection) colour_by_rho = columns.colours.data() + size_t(i) * channels.count * 3;
-        // dpower = e . dmean + e^T dcov e / 2 with e = Q (pixel - mean), linear in the offset
-        const Splat& s = frame.splats[i];
-        const double dx = centre_x - s.x, dy = centre_y - s.y;
-        const Float8 ex = splat(static_cast<float>(s.qxx * dx + s.qxy * dy));
-        const Float8 ey = splat(static_cast<float>(s.qxy * dx + s.qyy * dy));
-        const Float8 a = splat(static_cast<float>(s.qxx)), b = splat(static_cast<float>(s.qxy)),
-                     c = splat(static_cast<float>(s.qyy)), half = splat(0.5f);
-        const LaneColumns& d = columns.splats[i];
-        const Float8 hx = d.xx * ex + d.xy * ey, hy = d.xy * ex + d.yy * ey;  // dcov e
-        const Float8 u = d.mean_x + hx, v = d.mean_y + hy;
-        const Float8 xa = d.xx * a + d.xy * b, ya = d.xy * a + d.yy * b;  // dcov Q
-        const Float8 xb = d.xx * b + d.xy * c, yb = d.xy * b + d.yy * c;
-        const Float8 k[6] = {ex * (d.mean_x + half * hx) + ey * (d.mean_y + half * hy),
-                             a * u + b * v,
-                             b * u + c * v,
-                             half * (a * xa + b * ya),
-                             b * xa + c * ya,
-                             half * (b * xb + c * yb)};
-        std::memcpy(&polynomial, k, sizeof(k));
-    }
-
-    // Derivatives of the power by the six columns, in the step from row r.
-    inline void fill_dpower(int r, Float* out) {
-        const Polynomial& k = polynomial;
-        const Float x = repeated<R>(lane_offsets());
-        if (R == 1) {  // the row's own polynomials, a column per lane
-            const Float8 y = splat(kRowY[r]);
-            alignas(32) float r0[kLanes], r1[kLanes];
-            const Float8 row0 = lanes(k.k0) + y * (lanes(k.k2) + y * lanes(k.k5)),
-                         row1 = lanes(k.k1) + y * lanes(k.k4);
-            std::memcpy(r0, &row0, sizeof(row0));
-            std::memcpy(r1, &row1, sizeof(row1));
-            for (int j = 0; j < kColumns; ++j)
-                out[j] = Rows<R>::splat(r0[j]) +
-                         x * (Rows<R>::splat(r1[j]) + x * Rows<R>::splat(k.k3[j]));
-            return;
-        }
-        // Read where it is used: kept in 36 registers it would be spilled for every Gaussian.
-        asm volatile("" : "+m"(polynomial));
-        const Float y = by_row<R>(kRowY + r);
-        for (int j = 0; j < kColumns; ++j) {
-            const Float along_x = Rows<R>::splat(k.k1[j]) + x * Rows<R>::splat(k.k3[j]) +
-                                  y * Rows<R>::splat(k.k4[j]);
-            const Float along_y = Rows<R>::splat(k.k2[j]) + y * Rows<R>::splat(k.k5[j]);
-            out[j] = Rows<R>::splat(k.k0[j]) + x * along_x + y * along_y;
-        }
-    }
-
-    void row(int r, Float power) {
-        Float before;
-        const Float alpha = light.pass(r, power, before);
-        if (lane_bits(below(Rows<R>::splat(0.0f), alpha)) == 0) return;
-        const Float weight = alpha * before;
-        const Float moves =
-            keep(weight, below(alpha, Rows<R>::splat(static_cast<float>(POSE_ALPHA_MAX))));
-        Float* at = state + r / R * step_size(channels.count);
-        Float dw[kColumns];
-        fill_dpower(r, dw);
-        for (int j = 0; j < kColumns; ++j) {
-            dw[j] = at[j] * alpha + moves * dw[j];
-            at[j] -= dw[j];
-        }
-        Float* f = at + kColumns;
-        Float* df = f + channels.count;
-        for (int c = 0; c < channels.count; ++c, df += kColumns) {
-            const Float value = Rows<R>::splat(colour[c]);
-            f[c] += weight * value;
-            if (kDirection) {
-                for (int j = 0; j < 3; ++j)
-                    df[j] += dw[j] * value + weight * Rows<R>::splat(colour_by_rho[j * channels.count + c]);
-            } else {
-                for (int j = 0; j < 3; ++j) df[j] += dw[j] * value;
-            }
-            for (int j = 3; j < kColumns; ++j) df[j] += dw[j] * value;
-        }
-    }
-    void end(const TilePower&) {}
-    void skip(uint32_t) {}
-};
 
 static inline Float8 load_lanes(const float* from, int columns) {
     Float8 v = splat(0.0f);
@@ -228,6 +109,10 @@ void add_row(const Problem& p, const Channels<C>& channels, size_t at, int colum
 // R rows of an image from `at`; what lies outside the tile is 0.
 static inline Float load_step(const float* from, size_t at, int stride, int columns, int rows) {
     Float8 lines[R];
+    if (columns == kLanes && rows >= R) {  // apart, so that the lines stay in registers
+        for (int k = 0; k < R; ++k) lines[k] = lanes(from + at + size_t(k) * stride);
+        return Rows<R>::of(lines);
+    }
     for (int k = 0; k < R; ++k)
         lines[k] = k < rows ? load_lanes(from + at + size_t(k) * stride, columns) : splat(0.0f);
     return Rows<R>::of(lines);
@@ -291,11 +176,12 @@ void add_windows(const Problem& p, const Channels<C>& channels, size_t first, in
 
 // Fetches the pixels of a tile to come: they lie in too many places for the processor to guess.
 template <int C>
-void prefetch_windows(const Problem& p, const Channels<C>& channels, size_t first, int rows) {
+void prefetch_windows(const Problem& p, const Channels<C>& channels, const Frame& frame, int tile) {
     const PoseResiduals& in = p.residuals;
     const size_t pixels = size_t(p.scene.width) * p.scene.height;
-    for (int r = 0; r < rows; ++r) {
-        const size_t at = first + size_t(r) * p.scene.width;
+    const int x0 = tile % frame.tiles_x * kTile, y0 = tile / frame.tiles_x * kTile;
+    for (int y = y0; y < y0 + kTile && y < p.scene.height; ++y) {
+        const size_t at = size_t(y) * p.scene.width + x0;
         for (int c = 0; c < channels.count; ++c) {
             __builtin_prefetch(in.target + c * pixels + at);
             __builtin_prefetch(in.weight + c * pixels + at);
@@ -316,8 +202,7 @@ void add_tile(const Problem& p, const Frame& frame, const Columns& columns, int 
     const int size = step_size(channels.count), count = num_sums(channels.count);
     const size_t first = size_t(y0) * p.scene.width + x0;
     const bool windows = p.residuals.window_light != 0;
-    if (windows && x0 + kTilesAhead * kTile < p.scene.width)
-        prefetch_windows<C>(p, channels, first + kTilesAhead * kTile, height);
+    if (windows) prefetch_windows<C>(p, channels, frame, tile + kTilesAhead);
     for (int i = 0; i < kSteps * size; ++i) state[i] = Rows<R>::splat(0.0f);
     TileLightOf<R> light;
     light.start(width, height);

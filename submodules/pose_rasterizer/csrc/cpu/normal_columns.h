@@ -1,4 +1,4 @@
-// The columns of every visible Gaussian: derivatives of its image and colours by the pose's numbers.
+// The columns of every visible Gaussian: derivatives of image and colours by the pose's numbers.
 #pragma once
 #include "../common/covariance.h"
 #include "../common/pose_jvp.h"
@@ -10,6 +10,7 @@ namespace pose_rasterizer {
 
 constexpr int kColumns = POSE_COLUMNS;
 constexpr int64_t kGaussiansPerColumnBlock = 256;
+constexpr int64_t kGaussiansAhead = 16;  // whose coefficients are fetched in advance
 
 // dmean and dcovariance of the columns, one column per lane (two are unused).
 struct alignas(64) LaneColumns {
@@ -21,14 +22,18 @@ struct Columns {
     std::vector<float> colours;       // [N, 3, C] by rho
 };
 
-inline void sh_basis_gradients(int degree, Vec3<float> d, Vec3<float>* out) {
-    const int used = sh_num_coeffs(degree);
-    for (int k = 1; k < used; ++k) {
-        float one[16] = {};
-        one[k] = 1.0f;
-        out[k] = sh_basis_vjp(degree, d, one);
-    }
-}
+// Eight channels at once, for the templates of sh.h.
+struct ChannelLanes {
+    Float8 v;
+    ChannelLanes() = default;
+    ChannelLanes(Float8 from) : v(from) {}
+    ChannelLanes(double same) : v(splat(static_cast<float>(same))) {}
+    ChannelLanes operator-() const { return -v; }
+    ChannelLanes& operator+=(ChannelLanes b) { return v += b.v, *this; }
+};
+inline ChannelLanes operator+(ChannelLanes a, ChannelLanes b) { return a.v + b.v; }
+inline ChannelLanes operator-(ChannelLanes a, ChannelLanes b) { return a.v - b.v; }
+inline ChannelLanes operator*(ChannelLanes a, ChannelLanes b) { return a.v * b.v; }
 
 typedef double Double4 __attribute__((vector_size(32)));
 typedef Vec3<Double4> LaneVec3;
@@ -85,34 +90,30 @@ inline void splat_columns_of(const PoseScene& scene, const Frame& frame, int64_t
 // Derivatives of Gaussian i's colours by rho, [3, C].
 template <int C>
 inline void colour_columns_of(Channels<C> channels, const PoseScene& scene, const Frame& frame,
-                              int64_t i, float* __restrict out) {
-    const int used = sh_num_coeffs(scene.sh_degree);
+                              int64_t i, float* out) {
+    const int count = channels.count, used = sh_num_coeffs(scene.sh_degree);
     const float* m = scene.means + 3 * i;
-    double length;
-    const Vec3<double> d =
-        view_direction(Vec3<double>{m[0], m[1], m[2]}, frame.camera.centre, length);
-    const Vec3<float> direction = {static_cast<float>(d.x), static_cast<float>(d.y),
-                                   static_cast<float>(d.z)};
-    Vec3<float> basis[16];
-    sh_basis_gradients(scene.sh_degree, direction, basis);
-    // by rho instead of by the direction
-    for (int k = 1; k < used; ++k) {
-        const Vec3<double> g = {basis[k].x, basis[k].y, basis[k].z};
-        const Vec3<double> v = colour_columns(frame.camera, d, length, g);
-        basis[k] = {static_cast<float>(v.x), static_cast<float>(v.y), static_cast<float>(v.z)};
-    }
-    const float* __restrict f = scene.features + i * scene.num_coeffs * channels.count;
-    const float* colour = frame.colours.data() + i * channels.count;
-    float *by_x = out, *by_y = out + channels.count, *by_z = out + 2 * channels.count;
-    for (int j = 0; j < 3 * channels.count; ++j) out[j] = 0.0f;
-    for (int k = 1; k < used; ++k, f += channels.count)
-        for (int c = 0; c < channels.count; ++c) {
-            by_x[c] += basis[k].x * f[channels.count + c];
-            by_y[c] += basis[k].y * f[channels.count + c];
-            by_z[c] += basis[k].z * f[channels.count + c];
+    double inv_length;
+    const Vec3<double> to_gaussian =
+        view_direction(Vec3<double>{m[0], m[1], m[2]}, frame.camera.centre, inv_length);
+    const Vec3<ChannelLanes> d = {to_gaussian.x, to_gaussian.y, to_gaussian.z};
+    const float* f = scene.features + i * scene.num_coeffs * count;
+    const float* colour = frame.colours.data() + i * count;
+    for (int c = 0; c < count; c += kLanes) {
+        const int some = count - c < kLanes ? count - c : kLanes;
+        ChannelLanes coefficients[16];
+        for (int k = 1; k < used; ++k) coefficients[k] = first_lanes(f + k * count + c, some);
+        const Vec3<ChannelLanes> v = view_direction_vjp(
+            d, ChannelLanes(inv_length), sh_basis_vjp(scene.sh_degree, d, coefficients));
+        // clamped colours don't change
+        const Int8 shown = first_lanes(colour + c, some) > splat(0.0f);
+        for (int j = 0; j < 3; ++j) {  // as colour_columns
+            const Vec3<double>& axis = frame.camera.rotation.row[j];
+            const Float8 by_rho =
+                keep(dot(Vec3<ChannelLanes>{axis.x, axis.y, axis.z}, v).v, shown);
+            std::memcpy(out + j * count + c, &by_rho, some * sizeof(float));
         }
-    for (int c = 0; c < channels.count; ++c)  // clamped colours don't change
-        if (!(colour[c] > 0.0f)) by_x[c] = by_y[c] = by_z[c] = 0.0f;
+    }
 }
 
 template <int C>
@@ -123,6 +124,12 @@ inline void make_columns(Channels<C> channels, const PoseScene& scene, const Fra
     parallel_ranges(frame.num_threads, scene.num_gaussians, kGaussiansPerColumnBlock,
                     [&](int64_t begin, int64_t end, int64_t) {
         for (int64_t i = begin; i < end; ++i) {
+            if (direction && i + kGaussiansAhead < scene.num_gaussians) {
+                const float* f = scene.features +
+                                 (i + kGaussiansAhead) * scene.num_coeffs * channels.count;
+                for (int at = 0; at < scene.num_coeffs * channels.count; at += 16)
+                    __builtin_prefetch(f + at);
+            }
             if (radii[i] == 0) continue;
             splat_columns_of(scene, frame, i, columns.splats[i]);
             if (direction)
