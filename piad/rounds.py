@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaussian_renderer.area import area_average
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.constants import constant
 from gaussian_renderer.pose_system import pose_system
@@ -147,9 +148,7 @@ def at_scale(full: Target, scale: float) -> Target:
     size = tuple(max(1, round(n * max(scale, least))) for n in (height, width))
     shape = full.silhouette
     intrinsics = full.intrinsics.resized(size[1], size[0])
-    image, shape = (
-        None if x is None else F.interpolate(x, size, mode="area") for x in (full.image, shape)
-    )
+    image, shape = (None if x is None else area_average(x, size) for x in (full.image, shape))
     return Target(image, full.backdrop, intrinsics, shape)
 
 

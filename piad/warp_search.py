@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaussian_renderer.area import area_average
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.constants import constant
 from piad.models import ModelPair
@@ -63,7 +64,7 @@ def _seen(models: ModelPair, poses: Tensor, intrinsics: Intrinsics, size: tuple[
         view = models.render(poses.to(models.background), intrinsics)
     alpha = view.cover
     stacked = torch.cat([view.image, alpha, alpha * view.depth], 1)
-    small = F.interpolate(stacked, size, mode="area")
+    small = area_average(stacked, size)
     image, alpha, depth = small[:, :6], small[:, 6:7], small[:, 7:]
     shown = image + (1 - alpha) * models.background[:, None, None]
     return shown, alpha, depth / alpha.clamp_min(1e-6)
