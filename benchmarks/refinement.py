@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import operator
 import statistics
 import sys
 import time
@@ -129,6 +130,20 @@ def summary(rows: list[dict]) -> dict:
         "seconds": statistics.median(row["seconds"] for row in rows),
         "wall_seconds": statistics.median(row["wall_seconds"] for row in rows),
     }
+
+
+def speed_up(rows: list[dict]) -> dict[str, float]:
+    """Adam's median time over second_order's on the same queries, by size of start."""
+    key, found = operator.itemgetter("refiner", "start_deg"), {}
+    for degrees in sorted({row["start_deg"] for row in rows}):
+        ours, adam = (
+            {row["query"]: row["seconds"] for row in rows if key(row) == (name, degrees)}
+            for name in REFINERS
+        )
+        if both := ours.keys() & adam.keys():
+            medians = (statistics.median(of[query] for query in both) for of in (adam, ours))
+            found[f"{degrees:g}"] = next(medians) / next(medians)
+    return found
 
 
 def refined_rows(problems: list[Problem], models: ModelPair, refine, name: str) -> list[dict]:
@@ -268,8 +283,11 @@ def main() -> None:
     print("refiner start light".ljust(28), *(f"{c[:12]:>12s}" for c in columns))
     for name, values in table.items():
         print(name.ljust(28), *(f"{values[c]:12.3f}" for c in columns))
+    ratios = speed_up(rows)
+    for degrees, ratio in ratios.items():
+        print(f"from {degrees} degrees adam takes {ratio:.1f} times as long on the same queries")
     if options.output is not None:
-        write_json(options.output, {"summary": table, "rows": rows})
+        write_json(options.output, {"summary": table, "speed_up": ratios, "rows": rows})
     if options.figure is not None:
         draw(rows, options.figure)
 
