@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from piad.models import ModelPair, PairRendering
+from piad.models import ModelPair
 from piad.refine_config import RefineConfig
-from piad.target import Target, object_box, pose_loss
+from piad.target import Target, object_box, photometric_loss
 from retrieval.compare import (
     WINDOW_PX,
     WINDOW_STEP_PX,
@@ -33,8 +33,10 @@ def closeness_of(
         target: the poses' queries, stacked, [N, ...].
     """
     seen = models.render(poses.to(target.image), target.intrinsics)
-    loss = pose_loss(seen, target, models, cfg)
-    whole, detail = _alike(seen, target, models), _alike_on_object(seen, target, models)
+    shown = seen.over(models.background)
+    loss = photometric_loss(shown, target.image, cfg.reflectance_weight)
+    whole = _alike(shown, seen.cover, target)
+    detail = _alike_on_object(shown, seen.cover, target)
     agreement = (whole.clamp_min(0) * detail.clamp_min(0)).sqrt()
     return [tuple(pair) for pair in torch.stack([loss, agreement], 1).tolist()]
 
@@ -46,21 +48,20 @@ def closeness(
     return closeness_of(Target.stacked([target]), world_to_camera[None], models, cfg)[0]
 
 
-def _alike(seen: PairRendering, target: Target, models: ModelPair) -> Tensor:
-    """Windowed correlation of queries and renderings, [N]."""
-    alpha = None if target.silhouette is None else seen.cover
-    shown = described(seen.over(models.background), alpha)
-    return similarity(described(target.image, target.silhouette), shown)
+def _alike(shown: Tensor, alpha: Tensor, target: Target) -> Tensor:
+    """Windowed correlation of queries and renderings [N, 6, H, W] with alpha [N, 1, H, W], [N]."""
+    known = target.silhouette is not None
+    seen = described(shown, alpha if known else None)
+    return similarity(described(target.image, target.silhouette), seen)
 
 
-def _alike_on_object(seen: PairRendering, target: Target, models: ModelPair) -> Tensor:
+def _alike_on_object(shown: Tensor, alpha: Tensor, target: Target) -> Tensor:
     """The same of the pixels on the object alone, [N]."""
-    on_object = seen.cover > ON_OBJECT
+    on_object = alpha > ON_OBJECT
     # no window that reaches it is cut off, and windows keep their places
     box = object_box(on_object, WINDOW_STEP_PX, WINDOW_PX + WINDOW_STEP_PX)
-    shown = seen.over(models.background)[box]
     inside = on_object[box].to(shown)
-    return similarity(opponent(target.image[box]), opponent(shown), inside=inside)
+    return similarity(opponent(target.image[box]), opponent(shown[box]), inside=inside)
 
 
 @torch.no_grad()

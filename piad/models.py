@@ -70,7 +70,9 @@ class PairRendering:
 
     @property
     def channel_alpha(self) -> Tensor:
-        """Alpha of each of the six channels, [..., 6, H, W]."""
+        """Alpha of each of the six channels, [..., 6, H, W]; one for all isn't copied."""
+        if self.alpha.stride(-3) == 0:
+            return self.alpha[..., :1, :, :].expand(self.image.shape)
         return self.alpha.repeat_interleave(3, dim=-3, output_size=6)
 
 

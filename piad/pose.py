@@ -15,10 +15,10 @@ from torch import Tensor
 from piad.adam import refine_adam
 from piad.models import ModelPair
 from piad.race import race
-from piad.refine_config import ORIGINAL, RefineConfig, RefinedPose
+from piad.refine_config import RefineConfig, RefinedPose
 from piad.target import Target
 
-__all__ = ["ORIGINAL", "RefineConfig", "RefinedPose", "refine_adam", "refine_pose", "refine_poses"]
+__all__ = ["RefineConfig", "RefinedPose", "refine_adam", "refine_pose", "refine_poses"]
 
 
 def refine_pose(

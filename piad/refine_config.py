@@ -8,20 +8,9 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-# The original's choices (paper, implementation details), used by --preset original.
-ORIGINAL = {
-    "refiner": "adam",
-    "iter_num": 300,
-    "lrate": 0.02,
-    "lrate_decay": 0.8,
-    "refine_pivot": "camera",
-    "refine_light": "none",
-    "silhouette_weight": 0.0,
-    "refine_coarse_steps": 0,
-    "refine_stop_change": 3e-6,
-    "refine_stop_window": 50,
-    "refuse_below": 0.0,
-}
+# The original's choices, used by --preset original; Adam's settings are the paper's (implementation
+# details) anyway.
+ORIGINAL = {"refiner": "adam", "refuse_below": 0.0}
 
 
 GPU_BATCH = 32  # queries at once; more gain little
@@ -38,29 +27,13 @@ class RefineConfig:
             "choices": ("adam", "second_order"),
         },
     )
-    iter_num: int = field(default=130, metadata={"help": "refinement steps at most"})
-    lrate: float = field(
-        default=0.03, metadata={"help": "learning rate of the refinement at its start"}
-    )
+    iter_num: int = field(default=300, metadata={"help": "adam: steps at most"})
+    lrate: float = field(default=0.02, metadata={"help": "adam: learning rate at the start"})
     lrate_decay: float = field(
-        default=0.05, metadata={"help": "factor on the learning rate every 100 steps"}
+        default=0.8, metadata={"help": "adam: factor on the learning rate every 100 steps"}
     )
     reflectance_weight: float = field(
         default=0.6, metadata={"help": "weight of the reflectance loss; colour has the rest"}
-    )
-    refine_pivot: str = field(
-        default="object",
-        metadata={
-            "help": "centre of the rotations: object (ours) or camera (paper)",
-            "choices": ("object", "camera"),
-        },
-    )
-    refine_light: str = field(
-        default="affine",
-        metadata={
-            "help": "light fitted before comparing: gain and offset per channel, or none (paper)",
-            "choices": ("affine", "none"),
-        },
     )
     refine_batch: int = field(
         default=0,
@@ -70,17 +43,10 @@ class RefineConfig:
         default=12,
         metadata={"help": "second_order: most steps at full resolution, on windowed correlation"},
     )
-    silhouette_weight: float = field(
-        default=0.5,
-        metadata={"help": "weight of the silhouette against a plain backdrop; 0: not used (paper)"},
-    )
-    refine_coarse_steps: int = field(
-        default=60, metadata={"help": "first steps, taken at half resolution"}
-    )
     refine_stop_change: float = field(
-        default=3e-5, metadata={"help": "stop when the loss fell by less than this"}
+        default=3e-6, metadata={"help": "adam: stop when the loss moved by less than this"}
     )
-    refine_stop_window: int = field(default=20, metadata={"help": "... in so many steps"})
+    refine_stop_window: int = field(default=50, metadata={"help": "... in so many steps"})
     refuse_below: float = field(
         default=0.125,
         metadata={
@@ -113,7 +79,7 @@ class RefineConfig:
 class RefinedPose:
     """Outcome of a refinement.
 
-    world_to_camera: [4, 4], float64, the best pose seen at full resolution; loss: its loss;
+    world_to_camera: [4, 4], float64; loss: its photometric loss (PIAD), which knows no other light;
     steps: taken in all; stop_reason: "steps" or "converged"; seconds: wall time, of
     queries refined together each one's share;
     trace: poses along the way [[4, 4], ...], for the animation; covariance: [6, 6] of the camera's

@@ -1,23 +1,18 @@
 """A query as the refinement sees it, and how far a rendering is from it.
 
-Light, backdrop and silhouette of the photograph are fitted or found here; the loss is PIAD's.
+Backdrop and silhouette of the photograph are found here, its light is fitted; the loss is PIAD's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.camera import Intrinsics
-from piad.models import ModelPair, PairRendering
-
-if TYPE_CHECKING:
-    from piad.refine_config import RefineConfig
+from piad.models import PairRendering
 
 BORDER_PX = 4  # ring in which a plain backdrop is looked for
 PLAIN_TOLERANCE = 0.05  # a border pixel this close to the ring's median belongs to the backdrop
@@ -74,17 +69,6 @@ class Target:
     def kind(self) -> tuple:
         """What queries must have in common to be stacked."""
         return self.intrinsics, self.backdrop is None, self.silhouette is None
-
-    def halved(self) -> Target:
-        """The same query at half the resolution."""
-        height, width = (max(1, n // 2) for n in self.image.shape[-2:])
-
-        def resized(x: Tensor) -> Tensor:
-            return F.interpolate(x[None], (height, width), mode="area")[0]
-
-        silhouette = None if self.silhouette is None else resized(self.silhouette)
-        intrinsics = self.intrinsics.resized(width, height)
-        return Target(resized(self.image), self.backdrop, intrinsics, silhouette)
 
 
 def plain_backdrop(image: Tensor) -> Tensor | None:
@@ -168,19 +152,6 @@ def fit_light(rendering: PairRendering, target: Tensor) -> tuple[Tensor, Tensor]
     return gain, offset
 
 
-def composed(rendering: PairRendering, target: Target, model_background: Tensor, light: str):
-    """The rendering as the query's camera would have seen it, [..., 6, H, W].
-
-    Args:
-        model_background: [6], used when the query's backdrop is not plain.
-        light: "affine" or "none" (the models' own light and background).
-    """
-    if light == "none":
-        return rendering.over(model_background)
-    gain, offset = fit_light(rendering, target.image)
-    return relit(rendering, gain, offset, seen_backdrop(target, gain, offset, model_background))
-
-
 def seen_backdrop(target: Target, gain: Tensor, offset: Tensor, model_background: Tensor) -> Tensor:
     """What is behind the object: the query's plain backdrop, else the models' own, relit.
 
@@ -210,18 +181,3 @@ def photometric_loss(image: Tensor, target: Tensor, reflectance_weight: float) -
     difference = (image - target).abs().unflatten(-3, (2, 3)).mean((-3, -2, -1))  # [..., 2]
     colour, reflectance = difference[..., 0], difference[..., 1]
     return reflectance_weight * reflectance + (1 - reflectance_weight) * colour
-
-
-def pose_loss(
-    rendering: PairRendering, target: Target, models: ModelPair, cfg: RefineConfig
-) -> Tensor:
-    """The photometric loss after the light fit, plus the silhouettes' mean difference (ours).
-
-    Of several renderings with as many queries, one each.
-    """
-    image = composed(rendering, target, models.background, cfg.refine_light)
-    loss = photometric_loss(image, target.image, cfg.reflectance_weight)
-    if target.silhouette is not None and cfg.silhouette_weight > 0:
-        off = (rendering.alpha - target.silhouette).abs().mean((-3, -2, -1))
-        loss = loss + cfg.silhouette_weight * off
-    return loss

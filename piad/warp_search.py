@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaussian_renderer.area import area_average
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.constants import constant
 from piad.models import ModelPair
 from piad.target import Target
 
-PATCH_PX = 8  # they don't overlap: twice as many cost half more and find no more
+PATCH_PX = 8  # a power of 2; they don't overlap: twice as many cost half more and find no more
 CONTRAST_FLOOR = 0.02  # image units: patches that vary less count less
 LEAST_ALPHA = 0.25  # mean alpha of a patch on the object
 LUMA = (0.299, 0.587, 0.114)
@@ -63,7 +64,7 @@ def _seen(models: ModelPair, poses: Tensor, intrinsics: Intrinsics, size: tuple[
         view = models.render(poses.to(models.background), intrinsics)
     alpha = view.cover
     stacked = torch.cat([view.image, alpha, alpha * view.depth], 1)
-    small = F.interpolate(stacked, size, mode="area")
+    small = area_average(stacked, size)
     image, alpha, depth = small[:, :6], small[:, 6:7], small[:, 7:]
     shown = image + (1 - alpha) * models.background[:, None, None]
     return shown, alpha, depth / alpha.clamp_min(1e-6)
@@ -108,12 +109,23 @@ def correlation_tables(
     corners = torch.stack([index // columns, index % columns]) * PATCH_PX  # [2, N, T]
     padded = F.pad(query, (reach,) * 4, mode="replicate")
     products = _correlated(_squares(padded, corners, PATCH_PX + 2 * reach), kernels)
-    mean = F.avg_pool2d(padded, PATCH_PX, 1)
-    variance = F.avg_pool2d(padded.square(), PATCH_PX, 1) - mean.square()
+    mean = _patch_means(padded)
+    variance = _patch_means(padded.square()) - mean.square()
     inverse = (variance.clamp_min(0) + CONTRAST_FLOOR**2).rsqrt()
     tables = products * _squares(inverse, corners, 2 * reach + 1)
     tables = (tables * weights[:, None, None, None]).sum(1)
     return tables, anchors, on_object.gather(1, index)
+
+
+def _patch_means(images: Tensor) -> Tensor:
+    """Means over all squares of PATCH_PX [N, C, h - PATCH_PX + 1, ...] of images [N, C, h, w]."""
+    for dim in (2, 3):
+        reach = 1
+        while reach < PATCH_PX:  # sums over 2, 4, 8 px
+            count = images.shape[dim] - reach
+            images = images.narrow(dim, 0, count) + images.narrow(dim, reach, count)
+            reach *= 2
+    return images / PATCH_PX**2
 
 
 def _normalised(patches: Tensor, index: Tensor) -> Tensor:

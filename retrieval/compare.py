@@ -7,9 +7,9 @@ a window changes nothing. It is taken on luma and two opponent colours.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from gaussian_renderer.area import area_average
 from gaussian_renderer.constants import constant
 
 COMPARE_PX = 100  # longer side of the images that `likeness` compares
@@ -51,7 +51,8 @@ def similarity(a: Tensor, b: Tensor, inside: Tensor | None = None) -> Tensor:
 
     Windows count by how much either image varies in them, so that a structure that only one of
     the images shows lowers the value, and flat backdrops say nothing. 1 for equal images. With
-    `inside` [B, 1, H, W], 0 or 1, only pixels where it is 1 are looked at.
+    `inside` [B, 1, H, W], 0 or 1, only pixels where it is 1 are looked at. A channel after those of
+    whole RGB images is a silhouette, and counts SILHOUETTE_CHANNELS times.
     """
     if inside is None:
         share = 1 / WINDOW_PX**2
@@ -68,7 +69,11 @@ def similarity(a: Tensor, b: Tensor, inside: Tensor | None = None) -> Tensor:
     if inside is not None:
         enough = covered > LEAST_INSIDE * WINDOW_PX**2
         value, weight = value * enough, weight * enough
-    return value.sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-6)
+    value, weight = value.sum((2, 3)), weight.sum((2, 3))  # [B, C]
+    if value.shape[1] % 3:
+        times = constant((1.0,) * (value.shape[1] - 1) + (float(SILHOUETTE_CHANNELS),), value)
+        value, weight = value * times, weight * times
+    return value.sum(1) / weight.sum(1).clamp_min(1e-6)
 
 
 def correlation(var_a: Tensor, var_b: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,9 +86,7 @@ def correlation(var_a: Tensor, var_b: Tensor, covariance: Tensor) -> tuple[Tenso
 def described(image: Tensor, alpha: Tensor | None) -> Tensor:
     """What `similarity` is taken of: opponent colours of [B, C, h, w], and alpha [B, 1, h, w]."""
     colours = opponent(image)
-    if alpha is None:
-        return colours
-    return torch.cat([colours, alpha.expand(-1, SILHOUETTE_CHANNELS, -1, -1)], 1)
+    return colours if alpha is None else torch.cat([colours, alpha], 1)
 
 
 def likeness(
@@ -112,6 +115,6 @@ def shrunk(images: Tensor, alphas: Tensor | None) -> Tensor:
     factor = COMPARE_PX / max(images.shape[-2:])
     size = tuple(max(WINDOW_PX, round(n * factor)) for n in images.shape[-2:])
     images, alphas = (
-        None if x is None else F.interpolate(x, size, mode="area") for x in (images, alphas)
+        None if x is None else area_average(x, size) for x in (images, alphas)
     )
     return described(images, alphas)

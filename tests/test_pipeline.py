@@ -26,7 +26,7 @@ FAST = "--resolution 64 --iterations 160 --initial_points 500 --max_gaussians 70
 FAST += " --sh_degree 0 --coarse_factor 1 --match_views 0 --start_virtual_views 12"
 FAST += " --start_rotations 1 --start_candidates 3 --start_aligned 2 --start_align_steps 6"
 FAST += " --start_model_steps 150"
-FAST += " --iter_num 60 --refine_coarse_steps 20 --device cpu --false_alarm_rate 0.5"
+FAST += " --iter_num 60 --device cpu --false_alarm_rate 0.5"
 
 ARGUMENTS = ["--config", "Widget.txt", *FAST.split()]
 

@@ -9,9 +9,9 @@ from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.models import ModelPair
-from piad.pose import ORIGINAL, RefineConfig, refine_adam, refine_pose
+from piad.pose import RefineConfig, refine_adam, refine_pose
 from piad.race import polish_pose
-from piad.target import Target, composed, fit_light, photometric_loss, plain_backdrop
+from piad.target import Target, fit_light, photometric_loss, plain_backdrop
 
 SIDE = 64
 DISTANCE = 3.0
@@ -73,42 +73,51 @@ def test_refinement_finds_the_true_pose(shared):
     start = moved(4.0, 0.05)
     refined = refine_pose(target_of(models), start, models, RefineConfig(refiner="adam"))
     angle, distance = pose_error(refined.world_to_camera, TRUE_POSE)
-    assert angle < 0.3 and distance < 0.01 * DISTANCE  # seen: 0.16 degrees
+    assert angle < 1.2 and distance < 0.02 * DISTANCE  # seen: 0.6 degrees
 
 
-def test_refinement_survives_another_light_where_the_plain_loss_does_not_fit():
+def test_adam_takes_the_papers_steps():
+    """Torch's own descent on the loss written out, from the same start."""
     models = pair(True)
-    gain = torch.tensor([1.3, 0.8, 0.5, 1.1, 0.9, 0.8])[:, None, None]
-    backdrop = torch.tensor([0.5, 0.4, 0.3, 0.6, 0.6, 0.6])
-    target = target_of(models, gain, 0.05, backdrop)
-    refined = refine_pose(target, moved(4.0, 0.05), models, RefineConfig(refiner="adam"))
-    angle, distance = pose_error(refined.world_to_camera, TRUE_POSE)
-    assert angle < 0.3 and distance < 0.01 * DISTANCE
-    unlit = refine_pose(
-        target, moved(4.0, 0.05), models, RefineConfig(refiner="adam", refine_light="none")
-    )
-    assert refined.loss < 0.2 * unlit.loss
+    target, start = target_of(models), moved(2.0, 0.02)
+    refined = refine_pose(target, start, models, RefineConfig(refiner="adam", iter_num=4))
+    twist = torch.zeros(6, requires_grad=True)
+    optimiser = torch.optim.Adam([twist], lr=0.02)
+    for step in range(4):
+        optimiser.param_groups[0]["lr"] = 0.02 * 0.8 ** (step / 100)
+        pose = se3_exp(twist) @ start
+        assert torch.allclose(refined.trace[step], pose.detach(), atol=1e-6)
+        off = (models.render(pose, INTRINSICS).over(models.background) - target.image).abs()
+        optimiser.zero_grad()
+        (0.4 * off[:3].mean() + 0.6 * off[3:].mean()).backward()
+        optimiser.step()
+    cfg = RefineConfig()
+    assert (cfg.iter_num, cfg.refine_stop_change, cfg.refine_stop_window) == (300, 3e-6, 50)
+
+
+def test_adam_refines_the_first_hypothesis():
+    models = pair(True)
+    starts = [moved(2.0, 0.02), TRUE_POSE]
+    cfg = RefineConfig(refiner="adam", iter_num=3)
+    assert torch.equal(refine_pose(target_of(models), starts, models, cfg).trace[0], starts[0])
 
 
 def test_the_returned_pose_is_the_best_seen_and_its_loss_is_true():
     models = pair(True)
     target = target_of(models)
-    cfg = RefineConfig(refiner="adam", **ORIGINAL_FEW_STEPS)
+    cfg = RefineConfig(refiner="adam", iter_num=12)
     refined = refine_pose(target, moved(2.0, 0.02), models, cfg)
 
     def loss_at(pose):
         rendering = models.render(pose.float(), INTRINSICS)
-        image = composed(rendering, target, models.background, "none")
-        return photometric_loss(image, target.image, 0.6).item()
+        shown = rendering.over(models.background)
+        return photometric_loss(shown, target.image, 0.6).item()
 
     losses = [loss_at(pose) for pose in refined.trace]
     assert refined.loss == pytest.approx(min(losses), rel=1e-4)
     assert loss_at(refined.world_to_camera) == pytest.approx(refined.loss, rel=1e-3)
     # The paper's first steps overshoot: the last pose is not the best one.
     assert losses[-1] > 1.05 * refined.loss
-
-
-ORIGINAL_FEW_STEPS = {k: v for k, v in ORIGINAL.items() if k != "refiner"} | {"iter_num": 12}
 
 
 def test_a_refined_pose_is_a_rigid_motion():
@@ -118,6 +127,13 @@ def test_a_refined_pose_is_a_rigid_motion():
     rotation = pose[:3, :3]
     assert torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-7)
     assert torch.linalg.det(rotation) == pytest.approx(1, abs=1e-7)
+
+
+def test_adam_stops_once_its_loss_has_not_moved_for_a_window():
+    models = pair(True)
+    still = RefineConfig(refiner="adam", lrate=0.0, refine_stop_window=5)
+    refined = refine_pose(target_of(models), moved(2.0, 0.02), models, still)
+    assert (refined.stop_reason, refined.steps) == ("converged", 6)
 
 
 def test_refinement_stops_when_nothing_moves():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from EfficientLoFTR import Matches
+from gaussian_renderer.area import area_average
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.render import render
 from gaussian_renderer.se3 import pose_error, se3_exp
@@ -197,6 +198,24 @@ def test_similarity_ignores_light_and_sees_other_content():
     assert similarity(a, opponent((image * fall * 0.8 + 0.05)[None])).item() > 0.85
     assert similarity(a, b).item() < 0.4
     assert similarity(a, 1 - a).item() < -0.8
+
+
+def test_a_silhouette_counts_as_much_as_three_channels():
+    generator = torch.Generator().manual_seed(7)
+    a, b = torch.rand(2, 1, 3, 40, 40, generator=generator)
+    shapes = torch.rand(2, 1, 1, 40, 40, generator=generator).round()
+    shapes[1, ..., :20] = shapes[0, ..., :20]
+    known = [torch.cat([x, shape], 1) for x, shape in zip((a, b), shapes, strict=True)]
+    thrice = [torch.cat([x, *[shape] * 3], 1) for x, shape in zip((a, b), shapes, strict=True)]
+    torch.testing.assert_close(similarity(*known), similarity(*thrice))
+    assert similarity(*known) > similarity(a, b) + 0.1
+
+
+@pytest.mark.parametrize("size", [(12, 20), (24, 20), (8, 10), (7, 20), (24, 40)])
+def test_area_averages_are_those_of_torch(size):
+    images = torch.rand(2, 3, 24, 40, generator=torch.Generator().manual_seed(8))
+    wanted = torch.nn.functional.interpolate(images, size, mode="area")
+    torch.testing.assert_close(area_average(images, size), wanted)
 
 
 def test_only_pixels_inside_are_looked_at():

@@ -9,6 +9,7 @@ import torch
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.se3 import pivoted_basis, pose_error, se3_exp
+from piad import rounds
 from piad.models import ModelPair
 from piad.pose import RefineConfig, refine_pose
 from piad.rounds import Round
@@ -142,6 +143,22 @@ def test_tile_rounds_ignore_a_lamp_that_moves_the_global_round(models, target, t
     ]
     tile, colours = (float(pose_error(pose, true_pose)[0]) for pose in found)
     assert tile < 0.1 and colours > 3 * tile
+
+
+def test_tile_rounds_are_the_same_where_the_empty_rim_is_cut_off(
+    models, target, true_pose, monkeypatch
+):
+    start = turned(true_pose, 1, 0.003)
+    pinhole = replace(target.intrinsics, fx=70.0, fy=70.0, cx=30.0)  # small, room on the right
+    view = models.render(true_pose.float(), pinhole).over(models.background)
+    target = Target(view, models.background, pinhole, find_silhouette(view, models.background))
+    assert rounds._around_object(Target.stacked([target])).image.shape[-1] <= SIDE - 8
+    (cut,) = align([start], target, models, 0.6, [replace(TILES, calls=1)])
+    monkeypatch.setattr(rounds, "_around_object", lambda whole: whole)
+    (whole,) = align([start], target, models, 0.6, [replace(TILES, calls=1)])
+    torch.testing.assert_close(cut.hessian, whole.hessian, rtol=1e-4, atol=1e-3)
+    assert float(pose_error(cut.pose, whole.pose)[0]) < 1e-3
+    assert cut.cost == pytest.approx(whole.cost, rel=1e-4)
 
 
 def test_the_secant_finds_the_end_of_a_parabola():

@@ -27,6 +27,7 @@ template <int C> struct ForwardVisitor {
     const float* colour = nullptr;
     float z = 0;
 
+    void prefetch(uint32_t) {}
     void begin(uint32_t i) {
         colour = frame.colours.data() + size_t(i) * channels.count;
         z = frame.splats[i].z;
@@ -103,6 +104,7 @@ template <int C, bool kColour, bool kDepth> struct BackwardVisitor {
     float z = 0;
     Float v_power{}, v_power_y{}, v_power_yy{}, v_z{};
 
+    void prefetch(uint32_t) {}
     void begin(uint32_t i) {
         colour = frame.colours.data() + size_t(i) * channels.count;
         z = frame.splats[i].z;

@@ -9,16 +9,16 @@
 #include "../common/export.h"
 #include "../common/normal_schema.h"
 #include "channels.h"
-#include "normal_columns.h"
 #include "normal_tile.h"
+#include "normal_visitor.h"
 #include "pool.h"
-#include "tile.h"
 
 namespace pose_rasterizer {
 namespace {
 
 constexpr int kPairs = kColumns * (kColumns + 1) / 2;
 constexpr int64_t kTilesPerBlock = 4;
+constexpr int kTilesAhead = 8;  // whose pixels are fetched in advance
 
 // Places of the sums: pose pairs, pose gradient, cost, then per channel what meets the light.
 constexpr int kGradient = kPairs;
@@ -27,81 +27,6 @@ constexpr int kLight = kCost + 1;
 // Per channel: pose x gain (6), pose x offset (6), gg, go, oo, gradient of gain and of offset.
 constexpr int kLightSums = 2 * kColumns + 5;
 constexpr int num_sums(int channels) { return kLight + kLightSums * channels; }
-
-// State of a row: derivatives of the transmittance (6), colours (C), their derivatives (C, 6).
-inline int row_size(int channels) { return kColumns + channels * (1 + kColumns); }
-
-template <int C, bool kDirection> struct JacobianVisitor {
-    TileLight& light;
-    const Frame& frame;
-    const Columns& columns;
-    const Channels<C> channels;
-    const double centre_x, centre_y;
-    Float8* state;  // [row, row_size]
-    const float* colour = nullptr;
-    const float* colour_by_rho = nullptr;
-    Float8 k0{}, k1{}, k2{}, k4{}, k5{};     // polynomial of dpower, a column per lane
-    alignas(32) float k3[kLanes] = {};
-
-    void begin(uint32_t i) {
-        colour = frame.colours.data() + size_t(i) * channels.count;
-        if (kDirection) colour_by_rho = columns.colours.data() + size_t(i) * channels.count * 3;
-        // dpower = e . dmean + e^T dcov e / 2 with e = Q (pixel - mean), linear in the offset
-        const Splat& s = frame.splats[i];
-        const double dx = centre_x - s.x, dy = centre_y - s.y;
-        const Float8 ex = splat(static_cast<float>(s.qxx * dx + s.qxy * dy));
-        const Float8 ey = splat(static_cast<float>(s.qxy * dx + s.qyy * dy));
-        const Float8 a = splat(static_cast<float>(s.qxx)), b = splat(static_cast<float>(s.qxy)),
-                     c = splat(static_cast<float>(s.qyy)), half = splat(0.5f);
-        const LaneColumns& d = columns.splats[i];
-        const Float8 hx = d.xx * ex + d.xy * ey, hy = d.xy * ex + d.yy * ey;  // dcov e
-        const Float8 u = d.mean_x + hx, v = d.mean_y + hy;
-        k0 = ex * (d.mean_x + half * hx) + ey * (d.mean_y + half * hy);
-        k1 = a * u + b * v;
-        k2 = b * u + c * v;
-        const Float8 xa = d.xx * a + d.xy * b, ya = d.xy * a + d.yy * b;  // dcov Q
-        const Float8 xb = d.xx * b + d.xy * c, yb = d.xy * b + d.yy * c;
-        const Float8 quadratic = half * (a * xa + b * ya);
-        k4 = b * xa + c * ya;
-        k5 = half * (b * xb + c * yb);
-        std::memcpy(k3, &quadratic, sizeof(quadratic));
-    }
-
-    void row(int r, Float8 power) {
-        Float8 before;
-        const Float8 alpha = light.pass(r, power, before);
-        if (lane_bits(alpha > splat(0.0f)) == 0) return;
-        const Float8 weight = alpha * before;
-        const Float8 moves = keep(weight, alpha < splat(static_cast<float>(POSE_ALPHA_MAX)));
-        const Float8 x = lane_offsets(), y = splat(lane_offsets()[r]);
-        alignas(32) float r0[kLanes], r1[kLanes];
-        const Float8 row0 = k0 + y * (k2 + y * k5), row1 = k1 + y * k4;
-        std::memcpy(r0, &row0, sizeof(row0));
-        std::memcpy(r1, &row1, sizeof(row1));
-        Float8* at = state + r * row_size(channels.count);
-        Float8 dw[kColumns];
-        for (int j = 0; j < kColumns; ++j) {
-            const Float8 dpower = splat(r0[j]) + x * (splat(r1[j]) + x * splat(k3[j]));
-            dw[j] = at[j] * alpha + moves * dpower;
-            at[j] -= dw[j];
-        }
-        Float8* f = at + kColumns;
-        Float8* df = f + channels.count;
-        for (int c = 0; c < channels.count; ++c, df += kColumns) {
-            const Float8 value = splat(colour[c]);
-            f[c] += weight * value;
-            if (kDirection) {
-                for (int j = 0; j < 3; ++j)
-                    df[j] += dw[j] * value + weight * splat(colour_by_rho[3 * c + j]);
-            } else {
-                for (int j = 0; j < 3; ++j) df[j] += dw[j] * value;
-            }
-            for (int j = 3; j < kColumns; ++j) df[j] += dw[j] * value;
-        }
-    }
-    void end(const TilePower&) {}
-    void skip(uint32_t) {}
-};
 
 static inline Float8 load_lanes(const float* from, int columns) {
     Float8 v = splat(0.0f);
@@ -149,24 +74,25 @@ struct Problem {
     std::vector<float> inv_scale2;  // [C]
 };
 
-// Folds one row of a tile into the sums, [num_sums] vectors of eight pixels.
+// Folds one row of a step into the sums, [num_sums] vectors of eight pixels.
 template <int C>
 void add_row(const Problem& p, const Channels<C>& channels, size_t at, int columns,
-             const Float8* state, Float8 left, Float8* sums) {
+             const Float* state, int row, Float8 left, Float8* sums) {
     const PoseResiduals& in = p.residuals;
     const size_t pixels = size_t(p.scene.width) * p.scene.height;
     const Float8 alpha = splat(1.0f) - left;
-    const Float8 *d_left = state, *f = state + kColumns, *df = f + channels.count;
+    const Float *d_left = state, *f = state + kColumns, *df = f + channels.count;
     Float8 j[kColumns];
     for (int c = 0; c < channels.count; ++c, df += kColumns) {
         const float gain = in.gain[c], offset = in.offset[c], back = in.backdrop[c];
-        const Float8 value = f[c];
+        const Float8 value = Rows<R>::row(f[c], row);
         const Float8 r = splat(gain) * value + splat(offset) * alpha + splat(back) * left -
                          load_lanes(in.target + c * pixels + at, columns);
         const Float8 w = add_robust(r, load_lanes(in.weight + c * pixels + at, columns),
                                     p.inv_scale2[c], sums[kCost]);
         for (int k = 0; k < kColumns; ++k)
-            j[k] = splat(gain) * df[k] + splat(back - offset) * d_left[k];
+            j[k] = splat(gain) * Rows<R>::row(df[k], row) +
+                   splat(back - offset) * Rows<R>::row(d_left[k], row);
         add_pose(j, w, r, sums);
         add_light(j, w, r, value, alpha, sums + kLight + c * kLightSums);
         store_lanes(p.out.image + c * pixels + at, value, columns);
@@ -176,89 +102,122 @@ void add_row(const Problem& p, const Channels<C>& channels, size_t at, int colum
     const Float8 r = alpha - load_lanes(in.silhouette_target + at, columns);
     const Float8 w =
         add_robust(r, load_lanes(in.silhouette_weight + at, columns), 0.0f, sums[kCost]);
-    for (int k = 0; k < kColumns; ++k) j[k] = -d_left[k];
+    for (int k = 0; k < kColumns; ++k) j[k] = -Rows<R>::row(d_left[k], row);
     add_pose(j, w, r, sums);
 }
 
-// A window's weights, target and image row by row, normalised. False: nothing to compare.
-struct Window {
-    Float8 m[kTile], q[kTile], w[kTile];
-    WindowMoments moments;
-
-    bool load(const float* target, const float* weight, size_t at, int stride, int columns,
-              int rows, float floor, float scale) {
-        for (int r = 0; r < rows; ++r, at += stride) {
-            q[r] = load_lanes(target + at, columns);
-            w[r] = load_lanes(weight + at, columns);
-        }
-        return normalise_window(m, q, w, rows, floor, scale, moments);
+// R rows of an image from `at`; what lies outside the tile is 0.
+static inline Float load_step(const float* from, size_t at, int stride, int columns, int rows) {
+    Float8 lines[R];
+    if (columns == kLanes && rows >= R) {  // apart, so that the lines stay in registers
+        for (int k = 0; k < R; ++k) lines[k] = lanes(from + at + size_t(k) * stride);
+        return Rows<R>::of(lines);
     }
+    for (int k = 0; k < R; ++k)
+        lines[k] = k < rows ? load_lanes(from + at + size_t(k) * stride, columns) : splat(0.0f);
+    return Rows<R>::of(lines);
+}
+static inline void store_step(float* to, Float v, size_t at, int stride, int columns, int rows) {
+    for (int k = 0; k < R && k < rows; ++k)
+        store_lanes(to + at + size_t(k) * stride, Rows<R>::row(v, k), columns);
+}
+
+// A window's weights, target and image, normalised; R rows a step.
+struct Window {
+    Float m[kSteps], q[kSteps], w[kSteps];
+    WindowMoments moments;
 };
 
 // Folds a tile into the sums as a window per channel; `total` as the sums, without light.
 template <int C>
-void add_windows(const Problem& p, const Channels<C>& channels, size_t at, int columns, int rows,
-                 const Float8* state, const Float8* left, bool empty, double* total) {
+void add_windows(const Problem& p, const Channels<C>& channels, size_t first, int columns, int rows,
+                 const Float* state, const Float* left, bool empty, double* total) {
     const PoseResiduals& in = p.residuals;
-    const int stride = p.scene.width, size = row_size(channels.count);
+    const int stride = p.scene.width, size = step_size(channels.count);
+    const int steps = (rows + R - 1) / R;
     const size_t pixels = size_t(stride) * p.scene.height;
     Window window;
     for (int c = 0; c <= channels.count; ++c) {
         const bool shape = c == channels.count;
         if (shape && in.silhouette_target == nullptr) break;
         const float back = shape ? 0.0f : in.backdrop[c];
-        float* shown = shape ? p.out.alpha : p.out.image + c * pixels;
-        for (int r = 0; r < rows; ++r) {
-            window.m[r] = shape ? splat(1.0f) - left[r]
-                                : state[r * size + kColumns + c] + splat(back) * left[r];
-            if (!shape)
-                store_lanes(shown + at + size_t(r) * stride, state[r * size + kColumns + c],
-                            columns);
-        }
         const float* target = shape ? in.silhouette_target : in.target + c * pixels;
         const float* weight = shape ? in.silhouette_weight : in.weight + c * pixels;
+        for (int k = 0; k < steps; ++k) {
+            const size_t at = first + size_t(k) * R * stride;
+            const int own = rows - k * R;
+            const Float* s = state + k * size;
+            window.m[k] = shape ? Rows<R>::splat(1.0f) - left[k]
+                                : s[kColumns + c] + Rows<R>::splat(back) * left[k];
+            window.q[k] = load_step(target, at, stride, columns, own);
+            window.w[k] = load_step(weight, at, stride, columns, own);
+            if (!shape)
+                store_step(p.out.image + c * pixels, s[kColumns + c], at, stride, columns, own);
+        }
         const float scale = shape ? in.silhouette_scale : in.robust_scale[c];
-        if (!window.load(target, weight, at, stride, columns, rows, in.contrast_floor, scale))
+        if (!normalise_window<R>(window.m, window.q, window.w, steps, in.contrast_floor, scale,
+                                 window.moments))
             continue;
         total[kCost] += window.moments.cost;
         if (empty) continue;
-        const Float8* first = state + kColumns + channels.count + c * kColumns;
-        const auto derivatives = [&](int r, Float8* j) {
-            const Float8 *d_left = state + r * size, *df = first + r * size;
-            for (int k = 0; k < kColumns; ++k)
-                j[k] = shape ? -d_left[k] : df[k] + splat(back) * d_left[k];
+        const Float* by_pose = state + kColumns + channels.count + c * kColumns;
+        const auto derivatives = [&](int k, Float* j) {
+            const Float *d_left = state + k * size, *df = by_pose + k * size;
+            for (int i = 0; i < kColumns; ++i)
+                j[i] = shape ? -d_left[i] : df[i] + Rows<R>::splat(back) * d_left[i];
         };
-        add_window<kColumns>(window.m, window.q, window.w, rows, window.moments, derivatives,
-                             total, total + kGradient);
+        add_window<R, kColumns>(window.m, window.q, window.w, steps, window.moments, derivatives,
+                                total, total + kGradient);
     }
-    for (int r = 0; r < rows; ++r)
-        store_lanes(p.out.alpha + at + size_t(r) * stride, splat(1.0f) - left[r], columns);
+    for (int k = 0; k < steps; ++k)
+        store_step(p.out.alpha, Rows<R>::splat(1.0f) - left[k], first + size_t(k) * R * stride,
+                   stride, columns, rows - k * R);
+}
+
+// Fetches the pixels of a tile to come: they lie in too many places for the processor to guess.
+template <int C>
+void prefetch_windows(const Problem& p, const Channels<C>& channels, const Frame& frame, int tile) {
+    const PoseResiduals& in = p.residuals;
+    const size_t pixels = size_t(p.scene.width) * p.scene.height;
+    const int x0 = tile % frame.tiles_x * kTile, y0 = tile / frame.tiles_x * kTile;
+    for (int y = y0; y < y0 + kTile && y < p.scene.height; ++y) {
+        const size_t at = size_t(y) * p.scene.width + x0;
+        for (int c = 0; c < channels.count; ++c) {
+            __builtin_prefetch(in.target + c * pixels + at);
+            __builtin_prefetch(in.weight + c * pixels + at);
+        }
+        if (in.silhouette_target == nullptr) continue;
+        __builtin_prefetch(in.silhouette_target + at);
+        __builtin_prefetch(in.silhouette_weight + at);
+    }
 }
 
 template <int C, bool kDirection>
 void add_tile(const Problem& p, const Frame& frame, const Columns& columns, int tile,
-              Float8* scratch, double* total) {
+              Float* state, Float8* sums, double* total) {
     const Channels<C> channels(p.scene.num_channels);
     const int x0 = tile % frame.tiles_x * kTile, y0 = tile / frame.tiles_x * kTile;
     const int width = p.scene.width - x0 < kTile ? p.scene.width - x0 : kTile;
     const int height = p.scene.height - y0 < kTile ? p.scene.height - y0 : kTile;
-    const int size = row_size(channels.count), count = num_sums(channels.count);
-    Float8 *state = scratch, *sums = scratch + kTile * size;
-    for (int i = 0; i < kTile * size + count; ++i) scratch[i] = splat(0.0f);
-    TileLight light;
+    const int size = step_size(channels.count), count = num_sums(channels.count);
+    const size_t first = size_t(y0) * p.scene.width + x0;
+    const bool windows = p.residuals.window_light != 0;
+    if (windows) prefetch_windows<C>(p, channels, frame, tile + kTilesAhead);
+    for (int i = 0; i < kSteps * size; ++i) state[i] = Rows<R>::splat(0.0f);
+    TileLightOf<R> light;
     light.start(width, height);
     JacobianVisitor<C, kDirection> visitor{light, frame, columns, channels, x0 + 0.5 * kTile,
                                            y0 + 0.5 * kTile, state};
     walk_tile(frame, tile, light, visitor);
-    if (p.residuals.window_light != 0) {
+    if (windows) {
         const bool empty = frame.tile_begin[tile] == frame.tile_begin[tile + 1];
-        add_windows<C>(p, channels, size_t(y0) * p.scene.width + x0, width, height, state,
-                       light.transmittance, empty, total);
+        add_windows<C>(p, channels, first, width, height, state, light.transmittance, empty, total);
         return;
     }
+    for (int i = 0; i < count; ++i) sums[i] = splat(0.0f);
     for (int r = 0; r < height; ++r)
-        add_row<C>(p, channels, size_t(y0 + r) * p.scene.width + x0, width, state + r * size,
-                   light.transmittance[r], sums);
+        add_row<C>(p, channels, first + size_t(r) * p.scene.width, width, state + r / R * size,
+                   r % R, Rows<R>::row(light.transmittance[r / R], r % R), sums);
     for (int i = 0; i < count; ++i) total[i] += sum_lanes(sums[i]);
 }
 
@@ -270,12 +229,13 @@ void add_all(const Problem& p, const Frame& frame, const Columns& columns, doubl
     std::vector<double> parts(size_t(blocks) * count, 0.0);
     parallel_ranges(frame.num_threads, tiles, kTilesPerBlock,
                     [&](int64_t begin, int64_t end, int64_t block) {
-        constexpr int kLocal = C > 0 ? kTile * (kColumns + C * (1 + kColumns)) + num_sums(C) : 1;
-        Float8 local[kLocal];
-        std::vector<Float8> heap(C > 0 ? 0 : kTile * row_size(p.scene.num_channels) + count);
-        Float8* scratch = C > 0 ? local : heap.data();
+        Float local[C > 0 ? kSteps * (kColumns + C * (1 + kColumns)) : 1];
+        Float8 local_sums[C > 0 ? num_sums(C) : 1];
+        std::vector<Float> heap(C > 0 ? 0 : kSteps * step_size(p.scene.num_channels));
+        std::vector<Float8> heap_sums(C > 0 ? 0 : count);
         for (int64_t t = begin; t < end; ++t)
-            add_tile<C, kDirection>(p, frame, columns, int(t), scratch,
+            add_tile<C, kDirection>(p, frame, columns, int(t), C > 0 ? local : heap.data(),
+                                    C > 0 ? local_sums : heap_sums.data(),
                                     parts.data() + block * count);
     });
     for (int64_t b = 0; b < blocks; ++b)
@@ -324,7 +284,6 @@ void normal_equations(const PoseScene& scene, const Frame& frame, const PoseResi
     const bool direction =
         residuals.direction_term != 0 && scene.num_coeffs > 1 && scene.sh_degree > 0;
     static thread_local Columns columns;  // keeps its memory, like the frame
-    make_columns(scene, frame, out.radii, direction, columns);
     Problem problem{scene, residuals, out, {}};
     for (int c = 0; c < scene.num_channels; ++c) {
         const float s = residuals.robust_scale[c];
@@ -333,6 +292,7 @@ void normal_equations(const PoseScene& scene, const Frame& frame, const PoseResi
     std::vector<double> sums(num_sums(scene.num_channels), 0.0);
     const Columns& shared = columns;  // the threads see this one
     with_channels(scene.num_channels, [&](auto channels) {
+        make_columns(channels, scene, frame, out.radii, direction, columns);
         add_some(channels, direction, problem, frame, shared, sums.data());
     });
     fill_system(sums.data(), scene.num_channels, residuals.window_light == 0, out);

@@ -1,7 +1,8 @@
-// The columns of every visible Gaussian: derivatives of its image and colours by the pose's numbers.
+// The columns of every visible Gaussian: derivatives of image and colours by the pose's numbers.
 #pragma once
 #include "../common/covariance.h"
 #include "../common/pose_jvp.h"
+#include "channels.h"
 #include "frame.h"
 #include "pool.h"
 
@@ -9,6 +10,7 @@ namespace pose_rasterizer {
 
 constexpr int kColumns = POSE_COLUMNS;
 constexpr int64_t kGaussiansPerColumnBlock = 256;
+constexpr int64_t kGaussiansAhead = 16;  // whose coefficients are fetched in advance
 
 // dmean and dcovariance of the columns, one column per lane (two are unused).
 struct alignas(64) LaneColumns {
@@ -17,24 +19,52 @@ struct alignas(64) LaneColumns {
 
 struct Columns {
     std::vector<LaneColumns> splats;  // [N], of culled Gaussians unset
-    std::vector<float> colours;       // [N, C, 3] by rho
+    std::vector<float> colours;       // [N, 3, C] by rho
 };
 
-// Derivative of channel c's SH sum by the direction, from the basis' own gradients.
-inline Vec3<float> sh_direction_gradient(const Vec3<float>* basis, const float* f, int used,
-                                         int stride) {
-    Vec3<float> g = {0, 0, 0};
-    for (int k = 1; k < used; ++k) g = g + f[k * stride] * basis[k];
-    return g;
+// Eight channels at once, for the templates of sh.h.
+struct ChannelLanes {
+    Float8 v;
+    ChannelLanes() = default;
+    ChannelLanes(Float8 from) : v(from) {}
+    ChannelLanes(double same) : v(splat(static_cast<float>(same))) {}
+    ChannelLanes operator-() const { return -v; }
+    ChannelLanes& operator+=(ChannelLanes b) { return v += b.v, *this; }
+};
+inline ChannelLanes operator+(ChannelLanes a, ChannelLanes b) { return a.v + b.v; }
+inline ChannelLanes operator-(ChannelLanes a, ChannelLanes b) { return a.v - b.v; }
+inline ChannelLanes operator*(ChannelLanes a, ChannelLanes b) { return a.v * b.v; }
+
+typedef double Double4 __attribute__((vector_size(32)));
+typedef Vec3<Double4> LaneVec3;
+
+// a . b with the same a in every lane.
+static inline Double4 lane_dot(Vec3<double> a, const LaneVec3& b) {
+    return a.x * b.x + a.y * b.y + a.z * b.z;
 }
 
-inline void sh_basis_gradients(int degree, Vec3<float> d, Vec3<float>* out) {
-    const int used = sh_num_coeffs(degree);
-    for (int k = 1; k < used; ++k) {
-        float one[16] = {};
-        one[k] = 1.0f;
-        out[k] = sh_basis_vjp(degree, d, one);
-    }
+// `splat_column` (pose_jvp.h) of four motions at once, one per lane, into the lanes from `first`.
+inline void lane_columns(const SplatColumns<double>& s, const LaneVec3& dt, const LaneVec3& phi,
+                         int first, LaneColumns& out) {
+    const EwaRows<double>& e = s.ewa;
+    const Double4 shrink = -e.inv_z * dt.z;
+    const double in_x = e.inside_x ? e.inv_z : 0.0, in_y = e.inside_y ? e.inv_z : 0.0;
+    const Double4 dux = in_x * (dt.x - s.ux * dt.z), duy = in_y * (dt.y - s.uy * dt.z);
+    const Double4 dj00 = e.j00 * shrink, dj11 = e.j11 * shrink;
+    // dJ_k + J_k x phi
+    const LaneVec3 d0 = {dj00 - e.j02 * phi.y, e.j02 * phi.x - e.j00 * phi.z,
+                         e.j00 * phi.y - dj00 * s.ux - e.j00 * dux};
+    const LaneVec3 d1 = {e.j11 * phi.z - e.j12 * phi.y, dj11 + e.j12 * phi.x,
+                         -e.j11 * phi.x - dj11 * s.uy - e.j11 * duy};
+    const auto store = [first](Float8& to, Double4 v) {
+        const Float4 some = __builtin_convertvector(v, Float4);
+        std::memcpy(reinterpret_cast<float*>(&to) + first, &some, sizeof(some));
+    };
+    store(out.mean_x, e.j00 * (dt.x + s.point.x * shrink));
+    store(out.mean_y, e.j11 * (dt.y + s.point.y * shrink));
+    store(out.xx, 2.0 * lane_dot(s.w0, d0));
+    store(out.xy, lane_dot(s.w1, d0) + lane_dot(s.w0, d1));
+    store(out.yy, 2.0 * lane_dot(s.w1, d1));
 }
 
 inline void splat_columns_of(const PoseScene& scene, const Frame& frame, int64_t i,
@@ -47,53 +77,64 @@ inline void splat_columns_of(const PoseScene& scene, const Frame& frame, int64_t
         quat_to_rotation(quat_normalise(Quat<double>{q[0], q[1], q[2], q[3]}, norm));
     const SplatColumns<double> shared = make_splat_columns(
         camera, t, world_covariance(rotation, Vec3<double>{s[0], s[1], s[2]}));
-    out.mean_x = out.mean_y = out.xx = out.xy = out.yy = splat(0.0f);
-    for (int j = 0; j < kColumns; ++j) {
-        const SplatColumn<double> column = pose_column(shared, j);
-        out.mean_x[j] = static_cast<float>(column.mean_x);
-        out.mean_y[j] = static_cast<float>(column.mean_y);
-        out.xx[j] = static_cast<float>(column.xx);
-        out.xy[j] = static_cast<float>(column.xy);
-        out.yy[j] = static_cast<float>(column.yy);
-    }
+    // The motions of pose_column: rho_x, rho_y, rho_z, phi_x and phi_y, phi_z; the rest is unused.
+    const Double4 none = {0, 0, 0, 0};
+    const LaneVec3 dt = {Double4{1, 0, 0, 0}, Double4{0, 1, 0, -t.z}, Double4{0, 0, 1, t.y}};
+    const LaneVec3 phi = {Double4{0, 0, 0, 1}, none, none};
+    const LaneVec3 dt_turned = {Double4{t.z, -t.y}, Double4{0, t.x}, Double4{-t.x, 0}};
+    const LaneVec3 phi_turned = {none, Double4{1, 0}, Double4{0, 1}};
+    lane_columns(shared, dt, phi, 0, out);
+    lane_columns(shared, dt_turned, phi_turned, 4, out);
 }
 
-inline void colour_columns_of(const PoseScene& scene, const Frame& frame, int64_t i, float* out) {
-    const int channels = scene.num_channels, used = sh_num_coeffs(scene.sh_degree);
+// Derivatives of Gaussian i's colours by rho, [3, C].
+template <int C>
+inline void colour_columns_of(Channels<C> channels, const PoseScene& scene, const Frame& frame,
+                              int64_t i, float* out) {
+    const int count = channels.count, used = sh_num_coeffs(scene.sh_degree);
     const float* m = scene.means + 3 * i;
-    double length;
-    const Vec3<double> d =
-        view_direction(Vec3<double>{m[0], m[1], m[2]}, frame.camera.centre, length);
-    Vec3<float> basis[16];
-    sh_basis_gradients(scene.sh_degree,
-                       Vec3<float>{static_cast<float>(d.x), static_cast<float>(d.y),
-                                   static_cast<float>(d.z)},
-                       basis);
-    const float* f = scene.features + i * scene.num_coeffs * channels;
-    const float* colour = frame.colours.data() + i * channels;
-    for (int c = 0; c < channels; ++c, out += 3) {
-        const Vec3<float> g = sh_direction_gradient(basis, f + c, used, channels);
-        const Vec3<double> v =
-            colour_columns(frame.camera, d, length, Vec3<double>{g.x, g.y, g.z});
-        const bool shown = colour[c] > 0.0f;  // clamped colours don't change
-        out[0] = shown ? static_cast<float>(v.x) : 0.0f;
-        out[1] = shown ? static_cast<float>(v.y) : 0.0f;
-        out[2] = shown ? static_cast<float>(v.z) : 0.0f;
+    double inv_length;
+    const Vec3<double> to_gaussian =
+        view_direction(Vec3<double>{m[0], m[1], m[2]}, frame.camera.centre, inv_length);
+    const Vec3<ChannelLanes> d = {to_gaussian.x, to_gaussian.y, to_gaussian.z};
+    const float* f = scene.features + i * scene.num_coeffs * count;
+    const float* colour = frame.colours.data() + i * count;
+    for (int c = 0; c < count; c += kLanes) {
+        const int some = count - c < kLanes ? count - c : kLanes;
+        ChannelLanes coefficients[16];
+        for (int k = 1; k < used; ++k) coefficients[k] = first_lanes(f + k * count + c, some);
+        const Vec3<ChannelLanes> v = view_direction_vjp(
+            d, ChannelLanes(inv_length), sh_basis_vjp(scene.sh_degree, d, coefficients));
+        // clamped colours don't change
+        const Int8 shown = first_lanes(colour + c, some) > splat(0.0f);
+        for (int j = 0; j < 3; ++j) {  // as colour_columns
+            const Vec3<double>& axis = frame.camera.rotation.row[j];
+            const Float8 by_rho =
+                keep(dot(Vec3<ChannelLanes>{axis.x, axis.y, axis.z}, v).v, shown);
+            std::memcpy(out + j * count + c, &by_rho, some * sizeof(float));
+        }
     }
 }
 
-inline void make_columns(const PoseScene& scene, const Frame& frame, const int32_t* radii,
-                         bool direction, Columns& columns) {
+template <int C>
+inline void make_columns(Channels<C> channels, const PoseScene& scene, const Frame& frame,
+                         const int32_t* radii, bool direction, Columns& columns) {
     columns.splats.resize(scene.num_gaussians);
-    if (direction) columns.colours.resize(size_t(scene.num_gaussians) * scene.num_channels * 3);
+    if (direction) columns.colours.resize(size_t(scene.num_gaussians) * channels.count * 3);
     parallel_ranges(frame.num_threads, scene.num_gaussians, kGaussiansPerColumnBlock,
                     [&](int64_t begin, int64_t end, int64_t) {
         for (int64_t i = begin; i < end; ++i) {
+            if (direction && i + kGaussiansAhead < scene.num_gaussians) {
+                const float* f = scene.features +
+                                 (i + kGaussiansAhead) * scene.num_coeffs * channels.count;
+                for (int at = 0; at < scene.num_coeffs * channels.count; at += 16)
+                    __builtin_prefetch(f + at);
+            }
             if (radii[i] == 0) continue;
             splat_columns_of(scene, frame, i, columns.splats[i]);
             if (direction)
-                colour_columns_of(scene, frame, i,
-                                  columns.colours.data() + size_t(i) * scene.num_channels * 3);
+                colour_columns_of(channels, scene, frame, i,
+                                  columns.colours.data() + size_t(i) * channels.count * 3);
         }
     });
 }

@@ -22,9 +22,12 @@ template <int kColumns> struct WindowSums {
                          kPadded = (kCount + kLanes - 1) / kLanes * kLanes;
     alignas(32) float value[kPadded];
 
-    void reduce(const Float8* sums) {
+    template <int R> void reduce(const typename Rows<R>::Float* sums) {
         for (int i = 0; i < kPadded; i += kLanes) {
-            const Float8 v = sum_lanes_of_8(sums + i);
+            Float8 some[kLanes];
+            for (int k = 0; k < kLanes; ++k)
+                some[k] = i + k < kCount ? Rows<R>::sum(sums[i + k]) : splat(0.0f);
+            const Float8 v = sum_lanes_of_8(some);
             std::memcpy(value + i, &v, sizeof(v));
         }
     }
@@ -39,33 +42,45 @@ struct WindowMoments {
     float cost, robust;    // robust: factor of H and g
 };
 
-static inline float weighted(const Float8* a, const Float8* w, int rows) {
-    Float8 sum = splat(0.0f);
-    for (int r = 0; r < rows; ++r) sum += w[r] * a[r];
-    return sum_lanes(sum);
+template <int R>
+static inline float weighted(const typename Rows<R>::Float* a, const typename Rows<R>::Float* w,
+                             int steps) {
+    typename Rows<R>::Float sum = Rows<R>::splat(0.0f);
+    for (int k = 0; k < steps; ++k) sum += w[k] * a[k];
+    return sum_lanes(Rows<R>::sum(sum));
 }
 
-static inline float weighted(const Float8* a, const Float8* b, const Float8* w, int rows) {
-    Float8 sum = splat(0.0f);
-    for (int r = 0; r < rows; ++r) sum += w[r] * a[r] * b[r];
-    return sum_lanes(sum);
+template <int R>
+static inline float weighted(const typename Rows<R>::Float* a, const typename Rows<R>::Float* b,
+                             const typename Rows<R>::Float* w, int steps) {
+    typename Rows<R>::Float sum = Rows<R>::splat(0.0f);
+    for (int k = 0; k < steps; ++k) sum += w[k] * a[k] * b[k];
+    return sum_lanes(Rows<R>::sum(sum));
 }
 
-// Moments of rows m, q under weights w; m and q come back as mh and qh. False: no weight.
-static inline bool normalise_window(Float8* m, Float8* q, const Float8* w, int rows, float floor,
+// Moments of m, q under weights w, R rows a step; m and q come back as mh and qh. False: no weight.
+template <int R>
+static inline bool normalise_window(typename Rows<R>::Float* m, typename Rows<R>::Float* q,
+                                    const typename Rows<R>::Float* w, int steps, float floor,
                                     float scale, WindowMoments& out) {
-    Float8 sum = splat(0.0f);
-    for (int r = 0; r < rows; ++r) sum += w[r];
-    out.total = sum_lanes(sum);
+    typename Rows<R>::Float sum = Rows<R>::splat(0.0f);
+    for (int k = 0; k < steps; ++k) sum += w[k];
+    out.total = sum_lanes(Rows<R>::sum(sum));
     if (!(out.total > 0.0f)) return false;
     const float inv = 1.0f / out.total;
-    out.mean_m = weighted(m, w, rows) * inv, out.mean_q = weighted(q, w, rows) * inv;
-    for (int r = 0; r < rows; ++r) m[r] -= splat(out.mean_m), q[r] -= splat(out.mean_q);
-    out.inv_m = 1.0f / std::sqrt(weighted(m, m, w, rows) * inv + floor * floor);
-    out.inv_q = 1.0f / std::sqrt(weighted(q, q, w, rows) * inv + floor * floor);
-    for (int r = 0; r < rows; ++r) m[r] *= splat(out.inv_m), q[r] *= splat(out.inv_q);
-    out.shown = weighted(m, m, w, rows), out.product = weighted(m, q, w, rows);
-    const float energy = out.shown - 2.0f * out.product + weighted(q, q, w, rows);
+    out.mean_m = weighted<R>(m, w, steps) * inv, out.mean_q = weighted<R>(q, w, steps) * inv;
+    for (int k = 0; k < steps; ++k) {
+        m[k] -= Rows<R>::splat(out.mean_m);
+        q[k] -= Rows<R>::splat(out.mean_q);
+    }
+    out.inv_m = 1.0f / std::sqrt(weighted<R>(m, m, w, steps) * inv + floor * floor);
+    out.inv_q = 1.0f / std::sqrt(weighted<R>(q, q, w, steps) * inv + floor * floor);
+    for (int k = 0; k < steps; ++k) {
+        m[k] *= Rows<R>::splat(out.inv_m);
+        q[k] *= Rows<R>::splat(out.inv_q);
+    }
+    out.shown = weighted<R>(m, m, w, steps), out.product = weighted<R>(m, q, w, steps);
+    const float energy = out.shown - 2.0f * out.product + weighted<R>(q, q, w, steps);
     const float inv_scale2 = scale > 0.0f ? 1.0f / (scale * scale) : 0.0f;
     const float damp = 1.0f / (1.0f + energy * inv * inv_scale2);
     out.cost = 0.5f * energy * damp;
@@ -74,21 +89,22 @@ static inline bool normalise_window(Float8* m, Float8* q, const Float8* w, int r
 }
 
 // Adds one window to the system: pairs [21] (upper triangle, row by row) and gradient [6].
-// columns(r, j) fills j[kColumns] with row r's derivatives of m.
-template <int kColumns, class MakeColumns>
-void add_window(const Float8* mh, const Float8* qh, const Float8* w, int rows,
-                const WindowMoments& at, const MakeColumns& columns, double* pairs,
-                double* gradient) {
+// columns(k, j) fills j[kColumns] with the derivatives of m in step k, of R rows.
+template <int R, int kColumns, class MakeColumns>
+void add_window(const typename Rows<R>::Float* mh, const typename Rows<R>::Float* qh,
+                const typename Rows<R>::Float* w, int steps, const WindowMoments& at,
+                const MakeColumns& columns, double* pairs, double* gradient) {
     using Sums = WindowSums<kColumns>;
-    Float8 lanes[Sums::kPadded];
-    for (Float8& v : lanes) v = splat(0.0f);
-    Float8 j[kColumns];
-    for (int r = 0; r < rows; ++r) {
-        columns(r, j);
-        const Float8 shown = mh[r], residual = mh[r] - qh[r];
-        Float8* pair = lanes + Sums::kPairs;
+    typedef typename Rows<R>::Float Float;
+    Float lanes[Sums::kCount];
+    for (Float& v : lanes) v = Rows<R>::splat(0.0f);
+    Float j[kColumns];
+    for (int k = 0; k < steps; ++k) {
+        columns(k, j);
+        const Float shown = mh[k], residual = mh[k] - qh[k];
+        Float* pair = lanes + Sums::kPairs;
         for (int a = 0; a < kColumns; ++a) {
-            const Float8 wj = w[r] * j[a];
+            const Float wj = w[k] * j[a];
             lanes[Sums::kByMean + a] += wj;
             lanes[Sums::kByShown + a] += wj * shown;
             lanes[Sums::kByResidual + a] += wj * residual;
@@ -96,7 +112,7 @@ void add_window(const Float8* mh, const Float8* qh, const Float8* w, int rows,
         }
     }
     Sums sums;
-    sums.reduce(lanes);
+    sums.template reduce<R>(lanes);
     const double inv = 1.0 / at.total, scale = double(at.robust) * at.inv_m;
     const double keep = 2.0 - at.shown * inv, pull = (at.shown - at.product) * inv;
     const float* pair = sums.value + Sums::kPairs;

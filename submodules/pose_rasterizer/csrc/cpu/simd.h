@@ -17,6 +17,23 @@ static inline Float8 splat(float v) { return Float8{v, v, v, v, v, v, v, v}; }
 static inline Int8 splat_int(int32_t v) { return Int8{v, v, v, v, v, v, v, v}; }
 static inline Float8 keep(Float8 v, Int8 mask) { return (Float8)((Int8)v & mask); }
 
+static inline Float8 lanes(const float* from) {
+    Float8 v;
+    std::memcpy(&v, from, sizeof(v));
+    return v;
+}
+// The first `count` lanes, 0 in the others, which aren't read.
+static inline Float8 first_lanes(const float* from, int count) {
+#if defined(__AVX__)
+    const Int8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    return (Float8)_mm256_maskload_ps(from, (__m256i)(lane < splat_int(count)));
+#else
+    Float8 v = splat(0.0f);
+    for (int i = 0; i < count; ++i) v[i] = from[i];
+    return v;
+#endif
+}
+
 static inline Float8 minimum(Float8 a, Float8 b) {
 #if defined(__AVX__)
     return (Float8)_mm256_min_ps((__m256)a, (__m256)b);

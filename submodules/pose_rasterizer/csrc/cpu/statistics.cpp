@@ -11,6 +11,7 @@ using namespace pose_rasterizer;
 struct CountVisitor {
     TileLight& light;
     int64_t* counts;
+    void prefetch(uint32_t) {}
     void begin(uint32_t) { ++counts[1]; }
     void row(int r, Float8 power) {
         Float8 before;

@@ -88,7 +88,8 @@ template <int R> struct TileLightOf {
 };
 using TileLight = TileLightOf<1>;
 
-// Visitor: begin(gaussian), row(first of R rows, power), end(power polynomial), skip(slot).
+// Visitor: begin(gaussian), row(first of R rows, power), end(power polynomial), skip(slot);
+// prefetch(gaussian) some time before any of them.
 //
 // The polynomials of a few Gaussians are made ahead of their rows: making one is a long chain of
 // dependent steps whose end decides a branch, and so the processor can overlap the chains.
@@ -108,6 +109,7 @@ static inline void walk_tile(const Frame& frame, int tile, TileLightOf<R>& light
             ahead[j].entry = frame.entries[e + j];
             const uint32_t i = ahead[j].entry.gaussian;
             __builtin_prefetch(frame.colours.data() + size_t(i) * frame.num_channels);
+            visitor.prefetch(i);
             tile_power(frame.splats[i], centre_x, centre_y, ahead[j]);
         }
         e += count;
