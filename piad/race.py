@@ -29,7 +29,7 @@ RACERS = 4  # hypotheses that are looked at, of those given in order of their si
 RIVAL_MARGIN = 0.08  # in likeness: those that begin further behind the leader aren't refined
 SEARCH = WarpSearch(1 / 4, 10, 0.03, 5.0)
 MIDDLE = Round(1 / 2, 12, "tile", 0.8, 0.3, relax=3.0, stop_px=1.0)
-FINE = Round(1.0, 12, "tile", 0.35, 0.3, relax=2.0, stop_px=1.0)
+FINE = Round(1.0, 12, "tile", 0.35, 0.3, relax=2.0, stop_px=0.5)
 FAR_DEG = 6.0  # a hypothesis that turned by more may not have arrived
 LEAST_LIKENESS = 0.3  # ... as may one that looks less alike
 LAPS = 3  # at most
@@ -51,7 +51,7 @@ def finish(aligner: Aligner, runs: Sequence[Run], cfg: RefineConfig) -> None:
     """The last steps of winners, at full resolution: `polish_steps` systems at most, and a vote."""
     if cfg.polish_steps:
         aligner.round(runs, replace(FINE, calls=cfg.polish_steps))
-        aligner.vote(runs, FINE)
+        aligner.vote(runs)
 
 
 def polish_pose(

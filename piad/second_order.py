@@ -129,14 +129,14 @@ class Aligner:
                 walk.begin_at_better(torch.stack(list(others)).numpy())
             walk.go()
 
-    def vote(self, runs: Sequence[Run], last: Round) -> None:
-        """Settles the weakest direction of every hypothesis, after its `last` round."""
+    def vote(self, runs: Sequence[Run]) -> None:
+        """Settles the weakest direction of every hypothesis, after its last round."""
         for first in range(0, len(runs), AT_ONCE // 4):
             some = runs[first : first + AT_ONCE // 4]
             target = self.target.take([run.query for run in some])
             poses = torch.stack([run.pose for run in some])
             hessians = torch.stack([run.hessian[:6, :6] for run in some])
-            found = settled(target, poses, hessians, self.models, self.reflectance_weight, last)
+            found = settled(target, poses, hessians, self.models, self.reflectance_weight)
             for run, pose in zip(some, found, strict=True):
                 run.move(pose)
 

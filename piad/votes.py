@@ -18,14 +18,15 @@ from torch import Tensor
 from gaussian_renderer.constants import constant
 from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
-from piad.rounds import AROUND_PX, CONTRAST_FLOOR, Round
+from piad.rounds import AROUND_PX, CONTRAST_FLOOR
 from piad.target import Target, object_box
 from retrieval.compare import opponent
 
 BLOCK_PX = 8  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
-PROBE = 0.0087  # rad about the object, or share of its distance: the derivative's step to each side
+PROBE = 0.0044  # rad about the object, or share of its distance: the derivative's step to each side
 REACH = 0.0105  # in the same units: a vote so far off counts a quarter
-ROUNDS = 2  # the second with the first's derivatives: one rendering
+ROBUST = 0.8  # Geman-McClure scale of a window's normalised difference, as of the steps' first round
+SILHOUETTE = 1.0  # weight of its windows beside those of colour and reflectance together
 REWEIGHTED = 15  # times that votes are weighted anew
 LEAST_SLOPE = 1e-9  # of a window along the direction: below, it says nothing
 
@@ -48,7 +49,7 @@ def _means(x: Tensor) -> Tensor:
 
 
 def window_votes(
-    m: Tensor, q: Tensor, slope: Tensor, weight: Tensor, robust: float
+    m: Tensor, q: Tensor, slope: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor]:
     """How far each window would go, and what its vote counts, [N, windows].
 
@@ -56,7 +57,7 @@ def window_votes(
 
     Args:
         m, q, slope: rendering, query, and the rendering's derivative along the direction,
-            [N, C, h, w]; weight: of the windows, to be broadcast; robust: as in `Round`.
+            [N, C, h, w]; weight: of the windows, to be broadcast.
     """
     mean_m, mean_q, mean_slope = _means(m), _means(q), _means(slope)
     floor = CONTRAST_FLOOR**2
@@ -70,7 +71,7 @@ def window_votes(
     square = _means(slope * slope) - mean_slope.square()
     curvature = (square - (2 - shown) * by_shown.square()) * inv_m.square()
     gradient = ((by_shown - by_query) - by_shown * (shown - product)) * inv_m
-    counts = weight * curvature.clamp_min(0) / (1 + energy / robust**2).square()
+    counts = weight * curvature.clamp_min(0) / (1 + energy / ROBUST**2).square()
     return (-gradient / curvature.clamp_min(LEAST_SLOPE)).flatten(1), counts.flatten(1)
 
 
@@ -92,39 +93,30 @@ def _described(image: Tensor, alpha: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def settled(
-    target: Target, poses: Tensor, hessians: Tensor, models: ModelPair, share: float, last: Round
+    target: Target, poses: Tensor, hessians: Tensor, models: ModelPair, share: float
 ) -> Tensor:
     """Poses [N, 4, 4] moved along their weakest direction to where windows agree.
 
     Args:
         target: the queries, stacked, [N, ...]. poses, hessians: float64, on the CPU.
-        share: of reflectance; last: the round of steps before.
+        share: of reflectance beside colour.
     """
     if min(target.image.shape[-2:]) < 2 * BLOCK_PX:
         return poses
-    found, hidden = poses.numpy(), target.silhouette is None
-    along = weakest(found, hessians.numpy(), models.host_centre.numpy())
-    shares = ((1 - share) / 3,) * 3 + (share / 3,) * 3 + (() if hidden else (last.silhouette,))
-    weight = constant(shares, target.image)[:, None, None]
-    slope, box = None, (...,)
-    for _ in range(ROUNDS):
-        steps = (0.0,) if slope is not None else (0.0, PROBE, -PROBE)
-        probes = np.stack([se3_exp(along * step) @ found for step in steps])  # [1 or 3, N, 4, 4]
-        viewmats = torch.from_numpy(probes.reshape(-1, 4, 4)).to(target.image)
-        seen = models.render(viewmats, target.intrinsics)
-        if slope is None:
-            box = object_box(seen.cover > 0, BLOCK_PX, BLOCK_PX)
-        shown = seen.over(models.background)[box]
-        cover = seen.cover[box]
-        m = _described(shown, None if hidden else cover).unflatten(0, (len(steps), -1))
-        if slope is None:
-            slope = (m[1] - m[2]) / (2 * PROBE)
-            query = _described(target.image[box], None if hidden else target.silhouette[box])
-        own = weight
-        if target.backdrop is None:  # what is behind the object is not the models'
-            around = F.max_pool2d(cover[: len(found)], 2 * AROUND_PX + 1, 1, AROUND_PX)
-            own = weight * _means(around)
-        votes = window_votes(m[0], query, slope, own, last.robust)
-        step = elected(*votes).double().cpu().numpy()
-        found = se3_exp(along * step[:, None]) @ found
-    return torch.from_numpy(found)
+    start, hidden = poses.numpy(), target.silhouette is None
+    along = weakest(start, hessians.numpy(), models.host_centre.numpy())
+    probes = np.concatenate([se3_exp(along * step) @ start for step in (PROBE, -PROBE)])
+    seen = models.render(torch.from_numpy(probes).to(target.image), target.intrinsics)
+    box = object_box(seen.cover > 0, BLOCK_PX, 2 * BLOCK_PX)  # no window is cut off
+    shown, cover = seen.over(models.background)[box], seen.cover[box]
+    after, before = _described(shown, None if hidden else cover).chunk(2)
+    query = _described(target.image[box], None if hidden else target.silhouette[box])
+    shares = ((1 - share) / 3,) * 3 + (share / 3,) * 3 + (() if hidden else (SILHOUETTE,))
+    weight = constant(shares, shown)[:, None, None]
+    if target.backdrop is None:  # what is behind the object is not the models'
+        around = F.max_pool2d(cover.chunk(2)[0], 2 * AROUND_PX + 1, 1, AROUND_PX)
+        weight = weight * _means(around)
+    # the mean of both is the rendering between them, to second order of a fraction of a pixel
+    votes = window_votes((after + before) / 2, query, (after - before) / (2 * PROBE), weight)
+    step = elected(*votes).double().cpu().numpy()
+    return torch.from_numpy(se3_exp(along * step[:, None]) @ start)
