@@ -7,6 +7,7 @@ Order and figures: docs/method_refinement.md.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -32,20 +33,25 @@ FINE = Round(1.0, 12, "tile", 0.35, 0.3, relax=2.0, stop_px=0.6)
 FAR_DEG = 6.0  # a hypothesis that turned by more may not have arrived
 LEAST_LIKENESS = 0.3  # ... as may one that looks less alike
 LAPS = 3  # at most
-FINALISTS = 2  # poses of a query that go on to full resolution, where they are told apart
-FINAL_MARGIN, FINAL_DEG = 0.03, 0.7  # ... those as alike as that, and as far apart
+# Poses of a query that go on to full resolution, where they are told apart: so alike, so far apart.
+FINAL_MARGIN, FINAL_DEG = 0.03, 0.7
 
 
 def approach(aligner: Aligner, runs: Sequence[Run]) -> None:
-    """Bring hypotheses within reach of the windowed steps, and through the first of them."""
+    """Bring hypotheses within reach of the windowed steps, and through the first of them.
+
+    A search by patches leaves tilt to chance: a start that matches more in windows is kept.
+    """
+    starts = [run.pose for run in runs]
     aligner.search(runs, SEARCH)
-    aligner.round(runs, MIDDLE)
+    aligner.round(runs, MIDDLE, starts)
 
 
 def finish(aligner: Aligner, runs: Sequence[Run], cfg: RefineConfig) -> None:
-    """The last steps of winners, at full resolution: `polish_steps` systems at most."""
+    """The last steps of winners, at full resolution: `polish_steps` systems at most, and a vote."""
     if cfg.polish_steps:
         aligner.round(runs, replace(FINE, calls=cfg.polish_steps))
+        aligner.vote(runs)
 
 
 def polish_pose(
@@ -173,19 +179,21 @@ class _Race:
 def _finalists(racers: list[_Racer]) -> list[Run]:
     """The most alike pose of a field, and such others as only full resolution tells from it.
 
-    Those are looked for only where exploring was needed; else likeness has been enough.
+    The most alike on another side; and, where exploring was needed, one near by.
     """
     found = [run for racer in racers for run in (racer.run, *racer.others)]
     found.sort(key=lambda run: -run.likeness)
-    kept = found[:1]
-    if not any(racer.others for racer in racers):
-        return kept
-    for run in found[1:]:
-        near = run.likeness > found[0].likeness - FINAL_MARGIN
-        apart = all(pose_error(run.pose, other.pose)[0] > FINAL_DEG for other in kept)
-        if near and apart and len(kept) < FINALISTS:
-            kept.append(run)
+    kept, explored = found[:1], any(racer.others for racer in racers)
+    alike = [run for run in found[1:] if run.likeness > found[0].likeness - FINAL_MARGIN]
+    for least, wanted in ((DISTINCT_DEG, True), (FINAL_DEG, explored)):
+        apart = (run for run in alike if wanted and _angle(run, kept) > least)
+        kept += itertools.islice(apart, 1)
     return kept
+
+
+def _angle(run: Run, others: Sequence[Run]) -> float:
+    """From the nearest of some poses, degrees."""
+    return min(pose_error(run.pose, other.pose)[0] for other in others)
 
 
 def _likenesses(

@@ -20,6 +20,7 @@ from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.rounds import Round, State, System, at_scale, make_level, make_system
 from piad.target import Target
+from piad.votes import settled
 from piad.warp_search import WarpSearch, warp_search
 from retrieval.compare import shrunk
 
@@ -114,10 +115,30 @@ class Aligner:
             for run, likeness in zip(some, found, strict=True):
                 run.likeness = likeness
 
-    def round(self, runs: Sequence[Run], this: Round) -> None:
-        """Steps of one round of every hypothesis, which is carried on."""
+    def round(
+        self, runs: Sequence[Run], this: Round, others: Sequence[Tensor] | None = None
+    ) -> None:
+        """Steps of one round of every hypothesis, which is carried on.
+
+        Args:
+            others: for each another pose [4, 4], from which it begins if that costs less.
+        """
         if runs:
-            _Walk(self, runs, this).go()
+            walk = _Walk(self, runs, this)
+            if others is not None:
+                walk.begin_at_better(torch.stack(list(others)).numpy())
+            walk.go()
+
+    def vote(self, runs: Sequence[Run]) -> None:
+        """Settles the weakest direction of every hypothesis, after its last round."""
+        for first in range(0, len(runs), AT_ONCE // 4):
+            some = runs[first : first + AT_ONCE // 4]
+            target = self.target.take([run.query for run in some])
+            poses = torch.stack([run.pose for run in some])
+            hessians = torch.stack([run.hessian[:6, :6] for run in some])
+            found = settled(target, poses, hessians, self.models, self.reflectance_weight)
+            for run, pose in zip(some, found, strict=True):
+                run.move(pose)
 
     def rounds(self, runs: Sequence[Run], rounds: Sequence[Round]) -> None:
         """One round after another."""
@@ -144,6 +165,15 @@ class _Walk:
         self.relax = np.full(count, this.relax)
         self.converged = np.zeros(count, bool)
         self.calls = np.ones(count, int)
+
+    def begin_at_better(self, poses: np.ndarray) -> None:
+        """Begins at `poses` [N, 4, 4] where they cost less."""
+        others = State(poses, self.state.gain.copy(), self.state.offset.copy())
+        systems = make_system(self.models, others, self.level)
+        better = np.flatnonzero(systems.cost < self.best.cost)
+        self.state.put(better, others.take(better))
+        self.best.put(better, systems.take(better))
+        self.calls += 1
 
     def go(self) -> None:
         """All steps; the runs are carried on."""

@@ -194,7 +194,7 @@ def test_windows_ignore_a_light_that_pulls_the_l1_loss(larger, shared):
     )  # the start's own rounding
 
 
-def test_windowed_steps_under_the_models_own_light_are_exact():
+def test_windowed_steps_under_the_models_own_light_are_exact(larger):
     models = pair(True)
     run = polish_pose(target_of(models), moved(2.0, 0.02), models, RefineConfig(polish_steps=8))
     angle, shift = pose_error(run.pose, TRUE_POSE)

@@ -1,0 +1,122 @@
+"""The step that an image hardly tells is settled by a vote of windows (ours).
+
+Some step of the pose is told by few places of an image: a spring turned about its axis by its
+ends and its marks. Elsewhere such a step changes little, and what light does there, alike over many
+windows, outweighs the few that know. So after the last steps every window says how far it would
+go along that direction. One that would go far says so because the step explains it badly, not
+because the pose is far: it is an outlier, however well it matches. Equations and what was measured:
+docs/method_refinement.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaussian_renderer.constants import constant
+from piad.host_se3 import pivoted_basis, se3_exp
+from piad.models import ModelPair
+from piad.rounds import AROUND_PX, CONTRAST_FLOOR
+from piad.target import Target, object_box
+from retrieval.compare import opponent
+
+BLOCK_PX = 8  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
+PROBE = 0.0044  # rad about the object, or share of its distance: the derivative's step to each side
+REACH = 0.0105  # in the same units: a vote so far off counts a quarter
+ROBUST = 0.8  # Geman-McClure scale of a window's normalised difference, as of the steps' first round
+SILHOUETTE = 1.0  # weight of its windows beside those of colour and reflectance together
+REWEIGHTED = 15  # times that votes are weighted anew
+LEAST_SLOPE = 1e-9  # of a window along the direction: below, it says nothing
+
+
+def weakest(poses: np.ndarray, hessians: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Camera twists [N, 6] of the steps that cost least, of length 1 about the object.
+
+    Args:
+        poses: world_to_camera [N, 4, 4]; hessians: of the camera's twist, [N, 6, 6]; centre: of the
+            object, [3].
+    """
+    basis = pivoted_basis(poses[:, :3, :3] @ centre + poses[:, :3, 3], 6)
+    vectors = np.linalg.eigh(basis.transpose(0, 2, 1) @ hessians @ basis)[1]
+    return (basis @ vectors[:, :, :1])[:, :, 0]
+
+
+def _means(x: Tensor) -> Tensor:
+    """Means over all windows of [..., C, h, w]."""
+    return F.avg_pool2d(F.avg_pool2d(x, BLOCK_PX), 2, 1)
+
+
+def window_votes(
+    m: Tensor, q: Tensor, slope: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """How far each window would go, and what its vote counts, [N, windows].
+
+    Of Gauss-Newton on windowed correlation with one unknown (normal equations of light="tile").
+
+    Args:
+        m, q, slope: rendering, query, and the rendering's derivative along the direction,
+            [N, C, h, w]; weight: of the windows, to be broadcast.
+    """
+    mean_m, mean_q, mean_slope = _means(m), _means(q), _means(slope)
+    floor = CONTRAST_FLOOR**2
+    inv_m = ((_means(m * m) - mean_m.square()).clamp_min(0) + floor).rsqrt()
+    inv_q = ((_means(q * q) - mean_q.square()).clamp_min(0) + floor).rsqrt()
+    shown, seen = 1 - floor * inv_m.square(), 1 - floor * inv_q.square()
+    product = (_means(m * q) - mean_m * mean_q) * inv_m * inv_q
+    energy = shown - 2 * product + seen
+    by_shown = (_means(slope * m) - mean_slope * mean_m) * inv_m
+    by_query = (_means(slope * q) - mean_slope * mean_q) * inv_q
+    square = _means(slope * slope) - mean_slope.square()
+    curvature = (square - (2 - shown) * by_shown.square()) * inv_m.square()
+    gradient = ((by_shown - by_query) - by_shown * (shown - product)) * inv_m
+    counts = weight * curvature.clamp_min(0) / (1 + energy / ROBUST**2).square()
+    return (-gradient / curvature.clamp_min(LEAST_SLOPE)).flatten(1), counts.flatten(1)
+
+
+def elected(votes: Tensor, counts: Tensor) -> Tensor:
+    """The mean of votes [N, K], without those far from it (Geman and McClure), [N]."""
+    chosen = votes.new_zeros(len(votes), 1)
+    for _ in range(REWEIGHTED):
+        kept = counts / (1 + ((votes - chosen) / REACH).square()).square()
+        total = kept.sum(1, keepdim=True)
+        chosen = (kept * votes).sum(1, keepdim=True) / total.clamp_min(1e-12)
+    return chosen[:, 0]
+
+
+def _described(image: Tensor, alpha: Tensor | None) -> Tensor:
+    """Luma and opponent colours of [N, 6, h, w], then alpha [N, 1, h, w] where it is known."""
+    colours = opponent(image)
+    return colours if alpha is None else torch.cat([colours, alpha], 1)
+
+
+@torch.no_grad()
+def settled(
+    target: Target, poses: Tensor, hessians: Tensor, models: ModelPair, share: float
+) -> Tensor:
+    """Poses [N, 4, 4] moved along their weakest direction to where windows agree.
+
+    Args:
+        target: the queries, stacked, [N, ...]. poses, hessians: float64, on the CPU.
+        share: of reflectance beside colour.
+    """
+    if min(target.image.shape[-2:]) < 2 * BLOCK_PX:
+        return poses
+    start, hidden = poses.numpy(), target.silhouette is None
+    along = weakest(start, hessians.numpy(), models.host_centre.numpy())
+    probes = np.concatenate([se3_exp(along * step) @ start for step in (PROBE, -PROBE)])
+    seen = models.render(torch.from_numpy(probes).to(target.image), target.intrinsics)
+    box = object_box(seen.cover > 0, BLOCK_PX, 2 * BLOCK_PX)  # no window is cut off
+    shown, cover = seen.over(models.background)[box], seen.cover[box]
+    after, before = _described(shown, None if hidden else cover).chunk(2)
+    query = _described(target.image[box], None if hidden else target.silhouette[box])
+    shares = ((1 - share) / 3,) * 3 + (share / 3,) * 3 + (() if hidden else (SILHOUETTE,))
+    weight = constant(shares, shown)[:, None, None]
+    if target.backdrop is None:  # what is behind the object is not the models'
+        around = F.max_pool2d(cover.chunk(2)[0], 2 * AROUND_PX + 1, 1, AROUND_PX)
+        weight = weight * _means(around)
+    # the mean of both is the rendering between them, to second order of a fraction of a pixel
+    votes = window_votes((after + before) / 2, query, (after - before) / (2 * PROBE), weight)
+    step = elected(*votes).double().cpu().numpy()
+    return torch.from_numpy(se3_exp(along * step[:, None]) @ start)
