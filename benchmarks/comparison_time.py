@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.files import write_json
-from piad.anomaly import Features, image_scores
+from piad.anomaly import Features
+from piad.anomaly_map import image_scores
+from piad.change_net import load_change_net
 from piad.cli import choose_device, run_script
 from piad.comparison import Comparer, Job, pair_by_id
 from piad.config import TestConfig
@@ -56,7 +58,7 @@ def score_all(comparer: Comparer, shots: Sequence[Shot], size: int) -> list[floa
     """Image scores of all shots, on the host."""
     scores = []
     for batch in batches(shots, size):
-        judge = comparer.net, comparer.cfg, comparer.normality
+        judge = comparer.net, comparer.cfg, comparer.normality, comparer.change
         maps, _ = anomalies_at(comparer.models, batch, *judge)
         scores += image_scores(maps, comparer.cfg).tolist()
     return scores
@@ -83,7 +85,8 @@ def load(cfg: TestConfig, device: torch.device) -> tuple[Comparer, list[Shot]]:
         sums = kept_normality(path, *learnt, detail=detail)
         normality = None if sums is None else sums.normality()
         names = models, models_id, features, cfg.detect
-        comparer = Comparer(*names, run.results / "maps", normality, detail)
+        change = load_change_net(cfg.detect, features, device)
+        comparer = Comparer(*names, run.results / "maps", normality, detail, change)
         pairs = pair_by_id(scene.queries, reflectance.queries)
         jobs = [Job(query, other, run.poses[query.id]) for query, other in pairs]
         return comparer, [job.shot(detail) for job in jobs if job.pose is not None]

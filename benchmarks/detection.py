@@ -5,7 +5,7 @@
 Needs a run of pose_estimation.py. Every method judges the same queries with the same feature
 network in the same process; all but the memory bank compare with the same rendering at the run's
 pose. Ours is as configured, the paper's score has the detection choices of `--preset original`, the
-others are ours without a part. The memory bank is PatchCore's (benchmarks/memory_bank.py), of all
+others are ours without a part; from "no change net" on, without that net too. The memory bank is PatchCore's (benchmarks/memory_bank.py), of all
 gallery photographs. Seconds per query are medians, methods taking turns; set-up, pose and
 reflectance image are not in them, and on a CPU they compare within one run only. All other options
 go to the config.
@@ -29,6 +29,7 @@ from benchmarks.memory_bank import MemoryBank, image_patches, pixel_map
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_json
 from piad.anomaly import ORIGINAL, DetectConfig, Features
+from piad.change_net import load_change_net
 from piad.cli import choose_device, progress, run_script
 from piad.comparison import OK, Comparer, Comparison, pair_by_id
 from piad.config import TestConfig
@@ -43,16 +44,18 @@ from piad.run_folder import RunFolder
 from piad.scenes import Query, load_scene
 
 OURS, BANK = "ours", "memory bank"
+NO_NET = {"detect_change": 0.0}  # it knows no comparison but the default
 # method: its changes to the configured detection
 CHANGES: dict[str, dict] = {
     OURS: {},
     "paper's score": ORIGINAL,
-    "colour only": {"detect_branches": "colour"},
-    "reflectance only": {"detect_branches": "reflectance"},
-    "no normality": {"detect_normal_views": 0},
-    "no relighting": {"relight_window": 0.0},
-    "no light in features": {"relight_features": 0.0},
     "no detail": {"detect_detail_views": 0},
+    "no change net": NO_NET,
+    "colour only": NO_NET | {"detect_branches": "colour"},
+    "reflectance only": NO_NET | {"detect_branches": "reflectance"},
+    "no normality": NO_NET | {"detect_normal_views": 0},
+    "no relighting": NO_NET | {"relight_window": 0.0},
+    "no light in features": NO_NET | {"relight_features": 0.0},
 }
 BANK_LAYERS = (2, 3)  # strides 8 and 16, as PatchCore takes of its network
 COLUMNS = {
@@ -129,7 +132,9 @@ def comparers(
             detail,
         )
         normality = None if sums is None else sums.normality()
-        found[name] = Comparer(models, models_id, net, choices, folder / name, normality, detail)
+        change = load_change_net(choices, net, models.background.device)
+        judge = choices, folder / name, normality, detail, change
+        found[name] = Comparer(models, models_id, net, *judge)
     return found
 
 

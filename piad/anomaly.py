@@ -1,4 +1,4 @@
-"""Where a query differs from its flawless rendering: distances of features, joined to one map.
+"""Where a query differs from its flawless rendering: distances of features.
 
 Paper (PIAD, anomaly detection): at every layer the squared feature distance of the photographs
 times that of the reflectance images, upsampled, summed over layers, smoothed; the image's score is
@@ -27,7 +27,6 @@ DISTANCES = ("both", "direction", "energy", "difference")
 KINDS = {"both": ("direction", "energy")}  # distances that are added
 BRANCHES = ("both", "colour", "reflectance")
 FINE_STRIDE = 4  # px; layers up to this stride see shifts of a pixel or two as changed features
-TRUNCATE = 4.0  # Gaussian windows reach so many standard deviations
 ENERGY_FLOOR = 0.5  # share of the images' mean energy added to a place's own
 TINY = 1e-12
 
@@ -80,6 +79,9 @@ class DetectConfig:
         "gallery photographs that lend each rendering the detail that the models have lost; "
         "0: the models alone (the paper)",
     )
+    detect_change: float = _option(
+        0.5, "weight of the change net's map beside the distances; 0: distances alone (the paper)"
+    )
     detect_sigma: float = _option(4.0, "standard deviation of the map's Gaussian smoothing, px")
     detect_top: float = _option(
         0.1, "image score: mean of the highest so many percent of the pixels; 0: the maximum"
@@ -92,7 +94,8 @@ class DetectConfig:
                 f"detect_top is a percentage in 0..100, got {self.detect_top:g}; correct the config"
             )
         counts = ("detect_shift", "detect_normal_views", "detect_detail_views")
-        for key in (*counts, "relight_window", "relight_features", "detect_sigma"):
+        weights = ("relight_window", "relight_features", "detect_change", "detect_sigma")
+        for key in (*counts, *weights):
             if getattr(self, key) < 0:
                 raise UserError(
                     f"{key} must be 0 or positive, got {getattr(self, key):g}; correct the config"
@@ -126,18 +129,10 @@ ORIGINAL = {
     "relight_features": 0.0,
     "detect_normal_views": 0,
     "detect_detail_views": 0,
+    "detect_change": 0.0,
     "detect_sigma": 4.0,
     "detect_top": 0.0,
 }
-
-
-@dataclass(frozen=True)
-class NormalMaps:
-    """Distances that flawless photographs show: expected [K, H, W] (or [B, K, H, W]) at each pixel
-    of a view, and their mean over the object, scale [K] (or [B, K])."""
-
-    expected: Tensor
-    scale: Tensor
 
 
 class Features(Protocol):
@@ -149,7 +144,31 @@ class Features(Protocol):
         """Layers [B, C, h, w], fine to coarse, of images [B, 3, H, W], 0..1."""
 
 
-def distance_maps(
+@dataclass(frozen=True)
+class Compared:
+    """Photographs beside their flawless renderings.
+
+    distances: per kind and layer [B, R, h, w], >= 0, unitless; R branches: colour, reflectance.
+    photo, lit: photographs, and renderings in their light, [B, 3 R, H, W], 0..1; alpha: coverage
+    by the Gaussians, [B, 1, H, W].
+    """
+
+    distances: list[Tensor]
+    photo: Tensor
+    lit: Tensor
+    alpha: Tensor
+
+    def stacked(self, size: tuple[int, int]) -> Tensor:
+        """The distances at one size (h, w): [B, K, h, w], K over kinds and layers, then branches."""
+        return torch.cat([resized(distances, size) for distances in self.distances], 1)
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resampling of [B, C, h, w] to (height, width)."""
+    return F.interpolate(image, size, mode="bilinear", align_corners=False)
+
+
+def compare_images(
     query: Tensor,
     rendering: Tensor,
     query_reflectance: Tensor,
@@ -157,22 +176,16 @@ def distance_maps(
     alpha: Tensor,
     net: Features,
     cfg: DetectConfig,
-) -> Tensor:
-    """Feature distance of every pixel, one map per kind of distance and layer.
+) -> Compared:
+    """Feature distances of photographs to the flawless renderings at their poses.
 
     Args:
-        query, rendering: photographs and the flawless renderings at their poses, [B, 3, H, W],
-            0..1; one alone without the leading B.
+        query, rendering: [B, 3, H, W], 0..1.
         query_reflectance, rendering_reflectance: their reflectance images, same shape, 0..1.
         alpha: coverage by the Gaussians, [B, 1, H, W], 0..1.
         net: feature network on the device of the images; all images are one batch of it.
         cfg: the choices.
-    Returns:
-        [B, K, H, W], >= 0, unitless, both branches joined.
     """
-    if query.ndim == 3:
-        one = (query, rendering, query_reflectance, rendering_reflectance, alpha)
-        return distance_maps(*(image[None] for image in one), net, cfg)[0]
     photos, drawn = [], []
     if cfg.detect_branches != "reflectance":
         photos, drawn = [query], [rendering]
@@ -184,50 +197,9 @@ def distance_maps(
         drawn = list(lit.split(len(query)))
     cover = alpha.repeat_interleave(len(photos), 0)
     images = torch.stack([image for pair in zip(photos, drawn, strict=True) for image in pair], 1)
-    maps = [
-        F.interpolate(
-            join_branches(
-                distances.unflatten(0, (len(query), len(photos))), cfg.detect_distance
-            ).squeeze(1),
-            size=query.shape[-2:],
-            mode="bilinear",
-            align_corners=False,
-        )
-        for distances in layer_distances(images.flatten(0, 1), cover, net, cfg)
-    ]
-    return torch.cat(maps, 1)
-
-
-def anomaly_map(maps: Tensor, cfg: DetectConfig, normal: NormalMaps | None = None) -> Tensor:
-    """Anomaly score of every pixel.
-
-    Args:
-        maps: the distances, [B, K, H, W]; one alone without the leading B.
-        normal: what flawless photographs show at the same places; None adds the distances up.
-    Returns:
-        [B, H, W], >= 0, unitless, larger is more anomalous. With `normal`, 0 is what is normal
-        there and 1 differs by as much more as the object's flawless photographs do on average.
-    """
-    if normal is None:
-        total = maps.sum(-3, keepdim=True)
-    else:
-        scale = normal.scale.clamp_min(TINY)[..., None, None]
-        total = ((maps - normal.expected) / scale).mean(-3, keepdim=True)
-    stacked = total.reshape(-1, 1, *total.shape[-2:])
-    smooth = gaussian_smooth(stacked, cfg.detect_sigma).clamp_min(0)
-    return smooth.reshape(*total.shape[:-3], *total.shape[-2:])
-
-
-def image_score(anomaly_map: Tensor, cfg: DetectConfig) -> float:
-    """Score of an image: mean of the highest `detect_top` percent of its map, or the maximum."""
-    return float(image_scores(anomaly_map[None], cfg)[0])
-
-
-def image_scores(anomaly_maps: Tensor, cfg: DetectConfig) -> Tensor:
-    """Score of each image of a batch, [B, H, W] -> [B], on the maps' device."""
-    flat = anomaly_maps.flatten(1)
-    count = max(1, round(flat.shape[1] * cfg.detect_top / 100))
-    return flat.topk(count, dim=1).values.mean(1)
+    found = layer_distances(images.flatten(0, 1), cover, net, cfg)
+    distances = [layer.unflatten(0, (len(query), len(photos))).squeeze(2) for layer in found]
+    return Compared(distances, torch.cat(photos, 1), torch.cat(drawn, 1), alpha)
 
 
 @torch.inference_mode()
@@ -302,30 +274,3 @@ def least_over_shifts(query: Tensor, rendering: Tensor, shift: int) -> Tensor:
     steps = range(2 * shift + 1)
     moved = (padded[..., dy : dy + height, dx : dx + width] for dy in steps for dx in steps)
     return reduce(torch.minimum, (squared_distance(query, there) for there in moved))
-
-
-def join_branches(distances: Tensor, kind: str) -> Tensor:
-    """Join colour and reflectance at one layer, [..., R, 1, h, w] -> [..., 1, 1, h, w].
-
-    The paper multiplies squared distances. Ours takes the geometric mean of directions': it too
-    is large only where both are, and keeps the unit of one distance, so that layers can be added.
-    """
-    product = distances.prod(dim=-4, keepdim=True)
-    if kind == "difference":
-        return product
-    return product.clamp_min(TINY).pow(1 / distances.shape[-4])
-
-
-def gaussian_smooth(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter of [B, 1, H, W], mirrored at the borders; sigma in px."""
-    if sigma == 0:
-        return image
-    for dim in (-1, -2):
-        # Mirroring reaches at most the image's other side.
-        radius = min(int(TRUNCATE * sigma + 0.5), image.shape[dim] - 1)
-        steps = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-        kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-        kernel = (kernel / kernel.sum()).reshape((1, 1, 1, -1) if dim == -1 else (1, 1, -1, 1))
-        border = (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius)
-        image = F.conv2d(F.pad(image, border, mode="reflect"), kernel)
-    return image

@@ -17,19 +17,21 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
-from piad.anomaly import DetectConfig, Features, image_scores
+from piad.anomaly import DetectConfig, Features
+from piad.anomaly_map import image_scores
 from piad.fingerprint import query_fingerprint
 from piad.scenes import Query
 from piad.scoring import Shot, anomalies_at, batch_size, batches, image_size
 
 if TYPE_CHECKING:
+    from piad.change_net import ChangeNet
     from piad.detail import GalleryDetail
     from piad.models import ModelPair
     from piad.normality import Normality
     from piad.poses import PoseStore
 
 OK, NOT_FOUND = "ok", "not_found"
-METHOD_VERSION = 5  # raise when the comparison's code gives other maps from the same inputs
+METHOD_VERSION = 6  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Comparer:
         folder: Path,
         normality: Normality | None = None,
         detail: GalleryDetail | None = None,
+        change: ChangeNet | None = None,
     ) -> None:
         """
         Args:
@@ -103,10 +106,11 @@ class Comparer:
             folder: keeps the maps.
             normality: what flawless photographs show; None takes distances as they are.
             detail: what the gallery's photographs lend the renderings; None: nothing.
+            change: net whose map is added to the distances; None: none.
         """
         self.models, self.net, self.cfg, self.folder = models, net, cfg, folder
-        self.normality, self.detail = normality, detail
-        known = None if normality is None else normality.fingerprint
+        self.normality, self.detail, self.change = normality, detail, change
+        known = [part and part.fingerprint for part in (normality, change)]
         self.settings = [METHOD_VERSION, models_id, net.name, asdict(cfg), known]
 
     def compare(
@@ -131,7 +135,7 @@ class Comparer:
         todo = [k for k, comparison in enumerate(found) if comparison is None]
         if todo:
             shots = [jobs[k].shot(self.detail) for k in todo]
-            judge = self.net, self.cfg, self.normality
+            judge = self.net, self.cfg, self.normality, self.change
             maps, renderings = anomalies_at(self.models, shots, *judge)
             content = image_scores(maps, self.cfg).tolist(), maps.cpu(), _bytes(renderings)
             for k, score, scores, rendering in zip(todo, *content, strict=True):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from piad.change_net import load_change_net
 from piad.cli import progress
 from piad.comparison import Comparer
 from piad.detail import gallery_detail
@@ -47,6 +48,7 @@ def load_detector(
         maps: folder in which the comparer keeps its maps.
     """
     features = load_features(cfg.detect, models.background.device)
+    change = load_change_net(cfg.detect, features, models.background.device)
     models_id = models_fingerprint(run)
     pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
     detail = gallery_detail(models, pairs, cfg.detect)
@@ -67,6 +69,7 @@ def load_detector(
         "reflectance": net.fingerprint,
         "detect": asdict(cfg.detect),
         "normality": None if normality is None else normality.fingerprint,
+        "change": change and change.fingerprint,
         "seed": cfg.seed,
     }
 
@@ -82,8 +85,11 @@ def load_detector(
             cfg.seed,
             lambda items: progress(items, "threshold"),
             detail,
+            change,
         )
 
     threshold = kept_threshold(run.cache / "flawless_scores.json", cfg.threshold, depends, score)
-    comparer = Comparer(models, models_id, features, cfg.detect, maps, normality, detail)
-    return Detector(comparer, threshold, {"features": features.name, "reflectance": net.name})
+    comparer = Comparer(models, models_id, features, cfg.detect, maps, normality, detail, change)
+    weights = {"features": features.name, "reflectance": net.name}
+    weights["change"] = "none" if change is None else change.name
+    return Detector(comparer, threshold, weights)

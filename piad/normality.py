@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,8 +27,9 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.files import atomic_path
 from gaussian_renderer.render import render_values
-from piad.anomaly import DetectConfig, Features, NormalMaps
-from piad.scoring import Shot, batch_size, batches, distances_at, image_size
+from piad.anomaly import DetectConfig, Features
+from piad.anomaly_map import NormalMaps
+from piad.scoring import Shot, batch_size, batches, compare_at, image_size
 
 if TYPE_CHECKING:
     from gaussian_renderer.gaussians import GaussianModel
@@ -35,25 +37,35 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 4  # raise when the same inputs give other values
+VERSION = 5  # raise when the same inputs give other values
 GROUPS = 5  # of views; the threshold leaves one out at a time
 TINY = 1e-3  # px; keeps empty sums from being divided by nothing
-CHANNELS = 6  # rendered at once: colour and reflectance have as many
-LEAST_WEIGHT = 1.0  # px: a Gaussian seen by less than that gets the object's mean
+# Rendered at once: a CUDA back end is compiled for each number of channels, and colour and
+# reflectance need this one anyway.
+CHANNELS = 6
+LEAST_WEIGHT = 0.25  # px at half size: a Gaussian seen by less than that gets the object's mean
 
 
 @dataclass(frozen=True)
 class Normality:
-    """Mean distances, K kinds: of each Gaussian [N, K], of the backdrop [K], of the object [K]."""
+    """Mean distances, K as `Compared.stacked`: of each Gaussian [N, K], of the backdrop [K], of the object [K]."""
 
     gaussians: Tensor
     backdrop: Tensor
     scale: Tensor
 
-    def maps(self, model: GaussianModel, camera: Camera) -> NormalMaps:
-        """What is normal at each pixel of a camera; `model`: the Gaussians that were taught."""
-        seen = render_values(model, camera, self.gaussians, self.backdrop)
-        return NormalMaps(seen.image, self.scale)
+    def maps(self, model: GaussianModel, camera: Camera) -> tuple[Tensor, Tensor]:
+        """What is normal in a camera's image at half its size [K, H / 2, W / 2], and `scale`.
+
+        Args:
+            model: the Gaussians that were taught.
+        """
+        count, small = self.gaussians.shape[1], half(camera)
+        fill = (0, -count % CHANNELS)
+        values, empty = F.pad(self.gaussians, fill), F.pad(self.backdrop, fill)
+        parts = zip(values.split(CHANNELS, 1), empty.split(CHANNELS), strict=True)
+        images = [render_values(model, small, own, behind).image for own, behind in parts]
+        return torch.cat(images)[:count], self.scale
 
     @property
     def fingerprint(self) -> str:
@@ -111,13 +123,21 @@ def learn_normality(
     size = batch_size(models.background.device)
     for batch in batches(progress(pairs), size, lambda pair: image_size(pair[0].camera.intrinsics)):
         shots = [_shot(view, reflectance, detail) for view, reflectance in batch]
-        maps, _, alpha = distances_at(models, shots, net, cfg)
-        for shot, own_maps, own_alpha in zip(shots, maps.clone(), alpha.clone(), strict=True):
-            found = _put_on_gaussians(models, shot.camera, own_maps, own_alpha)
+        compared, _ = compare_at(models, shots, net, cfg)
+        camera = half(shots[0].camera)
+        maps = compared.stacked((camera.intrinsics.height, camera.intrinsics.width)).clone()
+        for shot, own_maps in zip(shots, maps, strict=True):
+            found = _put_on_gaussians(models, half(shot.camera), own_maps)
             own = groups[group_of(index)]
             own[:] = [old + new for old, new in zip(own, found, strict=True)] if own else found
             index += 1
     return GallerySums(*(torch.stack(parts) for parts in zip(*groups, strict=True)))
+
+
+def half(camera: Camera) -> Camera:
+    """The camera with an image of half the size, rounded up: distances are coarser than pixels."""
+    own = camera.intrinsics
+    return Camera(own.resized(-(-own.width // 2), -(-own.height // 2)), camera.world_to_camera)
 
 
 def group_of(index: int) -> int:
@@ -142,20 +162,17 @@ def _shot(view: View, reflectance: View, detail: GalleryDetail | None) -> Shot:
     return Shot(view.camera, view.image(), reflectance.image(), lent)
 
 
-def _put_on_gaussians(
-    models: ModelPair, camera: Camera, maps: Tensor, alpha: Tensor
-) -> list[Tensor]:
-    """One view's share of each tensor of `GallerySums`; maps [K, H, W], alpha [1, H, W]."""
+def _put_on_gaussians(models: ModelPair, camera: Camera, maps: Tensor) -> list[Tensor]:
+    """One view's share of each tensor of `GallerySums`; maps [K, H, W] of the camera's size."""
     model, count = models.colour, len(maps)
     weights = torch.cat([maps, torch.ones_like(maps[:1])])
-    given = []
+    given, left = [], None
     for chunk in weights.split(CHANNELS):
-        # A CUDA back end is compiled for each number of channels; this many are needed anyway.
         share = torch.zeros(len(model.means), CHANNELS, device=maps.device, requires_grad=True)
-        image = render_values(model, camera, share).image[: len(chunk)]
-        given.append(torch.autograd.grad((image * chunk).sum(), share)[0])
+        seen = render_values(model, camera, share)
+        given.append(torch.autograd.grad((seen.image[: len(chunk)] * chunk).sum(), share)[0])
+        left = 1 - seen.alpha.detach()
     given = torch.cat(given, 1)
-    left = 1 - alpha
     return [
         given[:, :count],
         given[:, count : count + 1],
@@ -180,7 +197,7 @@ def kept_normality(
     """
     if cfg.detect_normal_views == 0:
         return None
-    choices = asdict(cfg) | {"detect_sigma": None, "detect_top": None}  # these come later
+    choices = asdict(cfg) | {"detect_sigma": None, "detect_top": None, "detect_change": None}
     key = json.dumps([VERSION, models_id, net.name, choices], sort_keys=True)
     kept = _load(path, key, models.background.device)
     if kept is not None:

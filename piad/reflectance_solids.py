@@ -26,6 +26,7 @@ from piad.reflectance_net import linear_to_srgb
 
 NUM_LIGHTS = 4
 MARCH_STEPS, SHADOW_STEPS = 44, 10
+IMAGE_WIDTH = 0.75  # at unit depth
 FAR, HIT, SAFE_STEP = 7.0, 4e-3, 0.85  # smooth unions overestimate distances: steps are shortened
 SHOULDER = 0.75  # above it highlights roll off instead of clipping
 KINDS = ("ball", "box", "ring", "rod")
@@ -53,10 +54,10 @@ class Solid:
     def distance(self, points: Tensor) -> Tensor:
         """Signed distance (a bound of it) of points [N, 3]."""
         p = self.local(points)
-        a, b, c = self.size.tolist()
+        a, b, _ = self.size
         if self.kind == "ball":
             k = (p / self.size).norm(dim=1)
-            return (k - 1) * min(a, b, c)
+            return (k - 1) * self.size.min()
         if self.kind == "box":
             q = p.abs() - (self.size - 0.04)
             return q.clamp(min=0).norm(dim=1) + q.amax(1).clamp(max=0) - 0.04
@@ -156,10 +157,17 @@ class Solids:
             rest[mine] = torch.tensor([solid.metal, solid.roughness])
         return albedo, rest[:, :1], rest[:, 1:]
 
-    def march(self, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
-        """Distances along unit rays [N, 3] from a point to the surface, and which rays hit."""
-        depth, gap = torch.full((len(rays),), 1.0), torch.full((len(rays),), 1.0)
-        going = torch.arange(len(rays))
+    def march(
+        self, origin: Tensor, rays: Tensor, start: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Distances along unit rays [N, 3] from a point to the surface, and which rays hit.
+
+        Args:
+            start: distances [N] before which nothing is hit; None: 1.
+        """
+        depth = torch.full((len(rays),), 1.0) if start is None else start.clone()
+        gap = torch.full((len(rays),), 1.0)
+        going = (depth < FAR).nonzero()[:, 0]
         for _ in range(MARCH_STEPS):
             gap[going] = self.distance(origin + depth[going, None] * rays[going])
             depth[going] += SAFE_STEP * gap[going]
@@ -206,24 +214,33 @@ class View:
     roughness: Tensor
 
 
-def see(scene: Solids, side: int, generator: Generator) -> View:
+def look_at(back: Tensor, distance: float) -> Tensor:
+    """camera_to_world [4, 4], OpenGL axes: at `distance` along `back` [3], aimed at the origin."""
+    right = F.normalize(torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]), back), dim=0)
+    pose = torch.eye(4)
+    pose[:3, 0], pose[:3, 1], pose[:3, 2] = right, torch.linalg.cross(back, right), back
+    pose[:3, 3] = back * distance
+    return pose
+
+
+def random_view(scene: Solids, side: int, generator: Generator) -> View:
     """A view of the scene from a random direction, `side` px square."""
     elevation = float(uniform(0.25 if scene.ground is not None else -0.6, 1.2, generator, 1))
     azimuth = float(uniform(0, 2 * math.pi, generator, 1))
+    flat = math.cos(elevation)
     back = torch.tensor(
-        [
-            math.cos(elevation) * math.cos(azimuth),
-            math.cos(elevation) * math.sin(azimuth),
-            math.sin(elevation),
-        ]
+        [flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)]
     )
-    right = F.normalize(torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]), back), dim=0)
-    up = torch.linalg.cross(back, right)
+    return see(scene, look_at(back, float(uniform(2.4, 3.4, generator, 1))), side)
+
+
+def see(scene: Solids, camera_to_world: Tensor, side: int) -> View:
+    """What a camera (OpenGL axes, IMAGE_WIDTH at unit depth) sees, `side` px square."""
+    right, up, back, origin = camera_to_world[:3].unbind(1)
     grid = (torch.arange(side) + 0.5) / side - 0.5
     y, x = torch.meshgrid(grid, grid, indexing="ij")
-    rays = 0.75 * (x[..., None] * right - y[..., None] * up) - back
+    rays = IMAGE_WIDTH * (x[..., None] * right - y[..., None] * up) - back
     rays = F.normalize(rays.reshape(-1, 3), dim=1)
-    origin = back * float(uniform(2.4, 3.4, generator, 1))
     depth, hit = scene.march(origin, rays)
     rays = rays[hit]
     points = origin + depth[hit, None] * rays
@@ -243,46 +260,92 @@ def see(scene: Solids, side: int, generator: Generator) -> View:
     )
 
 
-def shade(scene: Solids, view: View, generator: Generator) -> Tensor:
-    """The view under a random light, sRGB [3, H, W], exposed, with noise."""
+@dataclass(frozen=True)
+class Lamp:
+    """A lamp at infinity: direction [3] to it, its width in rad or so, colour [3] with its power."""
+
+    direction: Tensor
+    width: float
+    colour: Tensor
+
+
+@dataclass(frozen=True)
+class Light:
+    """Lamps, an ambience of colour [3] from `floor` below to `sky` above, exposure, backdrop [3]."""
+
+    ambience: Tensor
+    sky: float
+    floor: float
+    lamps: tuple[Lamp, ...]
+    exposure: float  # mean of the exposed linear image over the object
+    backdrop: Tensor
+
+
+def random_light(generator: Generator, above: bool) -> Light:
+    """One to four lamps; all of them above the horizon if `above`, else the main one alone."""
     warmth = 0.6 * torch.randn((), generator=generator)
-    mirror = 0.04 + (view.albedo - 0.04) * view.metal  # Schlick's reflectance head on
-    mirror = mirror + (1 - mirror) * (1 - view.facing) ** 5 * (1 - 0.7 * view.roughness)
-    diffuse = view.albedo * (1 - view.metal)
     sky, floor = uniform(0.05, 0.5, generator, 2).tolist()
     ambience = light_colour(warmth + 0.3 * torch.randn((), generator=generator))
-    up = 0.5 + 0.5 * view.normals[:, 2:]
-    seen = torch.sigmoid(view.reflected[:, 2:] * 3 / (0.15 + view.roughness))
-    light = diffuse * ambience * view.visibility * (floor + (sky - floor) * up)
-    light = light + mirror * ambience * view.visibility * (floor + (sky - floor) * seen)
+    lamps = []
     for index in range(int(torch.randint(1, 5, (), generator=generator))):
         direction = F.normalize(torch.randn(3, generator=generator), dim=0)
-        if scene.ground is not None or index == 0:
+        if above or index == 0:
             direction[2] = direction[2].abs() + 0.2
             direction = F.normalize(direction, dim=0)
         width = float(uniform(0.1, 0.7, generator, 1))
         power = float(torch.exp(uniform(-1.5, 0.5, generator, 1)))
         colour = power * light_colour(warmth + 0.3 * torch.randn((), generator=generator))
-        cosine = view.normals @ direction
-        lambert = ((cosine + 0.5 * width) / (1 + 0.5 * width)).clamp(min=0)[:, None]
-        spread = width**2 + view.roughness**2 * 0.5
-        lobe = torch.exp(((view.reflected @ direction)[:, None] - 1) / (0.4 * spread))
-        lit = colour
-        if index == 0:  # the main lamp's shadow; those of the others would cost as much each
-            lit = scene.shadow(view.points, direction, width) * colour
-        light = light + lit * (diffuse * lambert + mirror * lobe * 0.6 / (0.15 + spread))
-    exposure = float(uniform(0.2, 0.55, generator, 1)) / light.mean().clamp(min=1e-3)
+        lamps.append(Lamp(direction, width, colour))
+    exposure = float(uniform(0.2, 0.55, generator, 1))
     backdrop = uniform(0.2, 0.85, generator, 1) * light_colour(
         0.5 * warmth + 0.1 * torch.randn((), generator=generator)
     )
-    image = backdrop.expand(*view.hit.shape, 3).clone()
-    image[view.hit] = light * exposure
+    return Light(ambience, sky, floor, tuple(lamps), exposure, backdrop)
+
+
+def radiance(scene: Solids, view: View, light: Light, shadows: int = 1) -> Tensor:
+    """Linear light [N, 3] that the view's hit pixels send, not exposed.
+
+    Args:
+        shadows: lamps that cast them, the first ones; each costs as much as all the rest.
+    """
+    mirror = 0.04 + (view.albedo - 0.04) * view.metal  # Schlick's reflectance head on
+    mirror = mirror + (1 - mirror) * (1 - view.facing) ** 5 * (1 - 0.7 * view.roughness)
+    diffuse = view.albedo * (1 - view.metal)
+    sky, floor, ambience = light.sky, light.floor, light.ambience
+    up = 0.5 + 0.5 * view.normals[:, 2:]
+    seen = torch.sigmoid(view.reflected[:, 2:] * 3 / (0.15 + view.roughness))
+    total = diffuse * ambience * view.visibility * (floor + (sky - floor) * up)
+    total = total + mirror * ambience * view.visibility * (floor + (sky - floor) * seen)
+    for index, lamp in enumerate(light.lamps):
+        cosine = view.normals @ lamp.direction
+        lambert = ((cosine + 0.5 * lamp.width) / (1 + 0.5 * lamp.width)).clamp(min=0)[:, None]
+        spread = lamp.width**2 + view.roughness**2 * 0.5
+        lobe = torch.exp(((view.reflected @ lamp.direction)[:, None] - 1) / (0.4 * spread))
+        lit = lamp.colour
+        if index < shadows:
+            lit = scene.shadow(view.points, lamp.direction, lamp.width) * lit
+        total = total + lit * (diffuse * lambert + mirror * lobe * 0.6 / (0.15 + spread))
+    return total
+
+
+def develop(view: View, light: Light, total: Tensor, gain: Tensor, generator: Generator) -> Tensor:
+    """The photograph sRGB [3, H, W] of radiance [N, 3]: exposure by `gain`, tone curve, noise."""
+    image = light.backdrop.expand(*view.hit.shape, 3).clone()
+    image[view.hit] = total * gain
     over = (image - SHOULDER).clamp(min=0) / (1 - SHOULDER)
     image = torch.where(image > SHOULDER, SHOULDER + (1 - SHOULDER) * over / (1 + over), image)
     srgb = linear_to_srgb(image.permute(2, 0, 1))
-    # Anti-aliasing by reduction, as `shaded_group` renders at twice the size.
+    # Anti-aliasing by reduction: callers render at twice the size.
     noise = 0.006 * torch.randn(srgb.shape, generator=generator)
     return (srgb + noise).clamp(0, 1)
+
+
+def shade(scene: Solids, view: View, generator: Generator) -> Tensor:
+    """The view under a random light, sRGB [3, H, W], exposed, with noise."""
+    light = random_light(generator, above=scene.ground is not None)
+    total = radiance(scene, view, light)
+    return develop(view, light, total, light.exposure / total.mean().clamp(min=1e-3), generator)
 
 
 def shaded_group(name: str, side: int, generator: Generator) -> Group:
@@ -294,7 +357,7 @@ def shaded_group(name: str, side: int, generator: Generator) -> Group:
         ground = random_solid(generator)
         ground.metal, ground.axes, ground.centre = 0.0, torch.eye(3), torch.zeros(3)
     scene = Solids(solids, float(uniform(0.005, 0.03, generator, 1)), ground, height)
-    view = see(scene, 2 * side, generator)
+    view = random_view(scene, 2 * side, generator)
     images = torch.stack([shade(scene, view, generator) for _ in range(NUM_LIGHTS)])
     albedo = torch.zeros(*view.hit.shape, 3)
     albedo[view.hit] = view.albedo

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
-from piad.anomaly import DetectConfig, Features, NormalMaps, anomaly_map, distance_maps
+from piad.anomaly import Compared, DetectConfig, Features, compare_images
+from piad.anomaly_map import NormalMaps, anomaly_map
 
 if TYPE_CHECKING:
+    from piad.change_net import ChangeNet
     from piad.detail import Detail
     from piad.models import ModelPair
     from piad.normality import Normality
@@ -62,14 +64,13 @@ def image_size(intrinsics: Intrinsics) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def distances_at(
+def compare_at(
     models: ModelPair, shots: Sequence[Shot], net: Features, cfg: DetectConfig
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Compared, Tensor]:
     """Compare photographs of one size with the models rendered at their cameras.
 
     Returns:
-        distances [B, K, H, W] (see `distance_maps`), renderings [B, 6, H, W] (colour, then
-        reflectance, over the models' background) and coverage [B, 1, H, W].
+        what was found, and the renderings' colours over the models' background [B, 3, H, W].
     """
     device = models.background.device
     drawn, alpha = [], []
@@ -81,8 +82,18 @@ def distances_at(
     drawn, alpha = torch.stack(drawn), torch.stack(alpha)
     photo = torch.stack([shot.photo for shot in shots]).to(drawn)
     reflectance = torch.stack([shot.reflectance for shot in shots]).to(drawn)
-    maps = distance_maps(photo, drawn[:, :3], reflectance, drawn[:, 3:], alpha, net, cfg)
-    return maps, drawn, alpha
+    compared = compare_images(photo, drawn[:, :3], reflectance, drawn[:, 3:], alpha, net, cfg)
+    return compared, drawn[:, :3]
+
+
+@torch.inference_mode()
+def normal_at(
+    models: ModelPair, shots: Sequence[Shot], normality: Sequence[Normality] | Normality
+) -> NormalMaps:
+    """What is normal at the shots' cameras; `normality`: of the object, or one for each shot."""
+    each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
+    taught = [n.maps(models.colour, s.camera) for n, s in zip(each, shots, strict=True)]
+    return NormalMaps(*(torch.stack(parts) for parts in zip(*taught, strict=True)))
 
 
 @torch.inference_mode()
@@ -92,18 +103,14 @@ def anomalies_at(
     net: Features,
     cfg: DetectConfig,
     normality: Sequence[Normality] | Normality | None,
+    change: ChangeNet | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Anomaly maps [B, H, W] of photographs of one size, and flawless renderings [B, 3, H, W].
 
     Args:
         normality: of the object, or one for each photograph; None takes distances as they are.
+        change: net whose map is added to the distances.
     """
-    maps, drawn, _ = distances_at(models, shots, net, cfg)
-    normal = None
-    if normality is not None:
-        each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
-        taught = [n.maps(models.colour, s.camera) for n, s in zip(each, shots, strict=True)]
-        normal = NormalMaps(
-            torch.stack([n.expected for n in taught]), torch.stack([n.scale for n in taught])
-        )
-    return anomaly_map(maps, cfg, normal), drawn[:, :3]
+    compared, drawn = compare_at(models, shots, net, cfg)
+    normal = None if normality is None else normal_at(models, shots, normality)
+    return anomaly_map(compared, cfg, normal, change), drawn

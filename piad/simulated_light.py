@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.render import render
-from piad.anomaly import gaussian_smooth
+from piad.anomaly_map import gaussian_smooth
 
 if TYPE_CHECKING:
     from piad.models import ModelPair

@@ -24,17 +24,19 @@ from gaussian_renderer.camera import Camera
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_json
 from gaussian_renderer.se3 import se3_exp
-from piad.anomaly import DetectConfig, Features, image_scores
+from piad.anomaly import DetectConfig, Features
+from piad.anomaly_map import image_scores
 from piad.normality import GallerySums, evenly, group_of, teaching_views
 from piad.scoring import Shot, anomalies_at, batch_size, batches, image_size
 from piad.simulated_light import under_another_lamp
 
 if TYPE_CHECKING:
+    from piad.change_net import ChangeNet
     from piad.detail import GalleryDetail
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 3  # raise when the same inputs give other scores
+VERSION = 4  # raise when the same inputs give other scores
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
 JITTER_SHARE = 5e-4  # of the object's distance, shift of the object
@@ -110,6 +112,7 @@ def flawless_scores(
     seed: int,
     progress: Callable[[list], Iterable] = iter,
     detail: GalleryDetail | None = None,
+    change: ChangeNet | None = None,
 ) -> list[float]:
     """Scores of `count` gallery photographs under simulated light, as queries would get them.
 
@@ -119,6 +122,7 @@ def flawless_scores(
         reflectance_net: images [B, 3, H, W] to their reflectance.
         detail: as the queries' renderings will get it. A photograph's own counts as one from
             halfway to the next: queries come from between the gallery's views.
+        change: the change net, where it has a part in the queries' maps.
     """
     taught = list(enumerate(pairs if sums is None else teaching_views(pairs, cfg)))
     normality = [] if sums is None else [sums.normality(without=k) for k in range(len(sums.empty))]
@@ -137,7 +141,7 @@ def flawless_scores(
     for batch in batches(numbered, batch_size(device), _size):
         shots = [shot(number, view) for number, (_, (view, _)) in batch]
         groups = [normality[group_of(index)] for _, (index, _) in batch] if normality else None
-        found, _ = anomalies_at(models, shots, features, cfg, groups)
+        found, _ = anomalies_at(models, shots, features, cfg, groups, change)
         scores += image_scores(found, cfg).tolist()
     return scores
 
@@ -147,12 +151,14 @@ def _size(item: tuple[int, tuple[int, tuple[View, View]]]) -> tuple[int, int]:
     return image_size(item[1][1][0].camera.intrinsics)
 
 
-def jittered(camera: Camera, centre: Tensor, generator: torch.Generator) -> Camera:
+def jittered(
+    camera: Camera, centre: Tensor, generator: torch.Generator, amount: float = 1.0
+) -> Camera:
     """The camera turned about the object's centre [3] and shifted, as a refinement leaves it."""
     world_to_camera = camera.world_to_camera
     there = world_to_camera[:3, :3] @ centre.double().cpu() + world_to_camera[:3, 3]
-    shift = JITTER_SHARE * there.norm() * torch.randn(3, generator=generator, dtype=torch.float64)
-    turn = math.radians(JITTER_DEG) * torch.randn(3, generator=generator, dtype=torch.float64)
+    shift = amount * JITTER_SHARE * there.norm() * torch.randn(3, generator=generator, dtype=torch.float64)
+    turn = amount * math.radians(JITTER_DEG) * torch.randn(3, generator=generator, dtype=torch.float64)
     to_centre = torch.eye(4, dtype=torch.float64)
     to_centre[:3, 3] = there
     back = to_centre.clone()

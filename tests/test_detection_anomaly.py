@@ -10,18 +10,21 @@ from scipy import ndimage
 from gaussian_renderer.errors import UserError
 from piad.anomaly import (
     ORIGINAL,
+    Compared,
     DetectConfig,
-    NormalMaps,
-    anomaly_map,
-    distance_maps,
+    compare_images,
     energy,
-    gaussian_smooth,
-    image_score,
-    join_branches,
     layer_distances,
     least_over_shifts,
     squared_distance,
     unit_features,
+)
+from piad.anomaly_map import (
+    NormalMaps,
+    anomaly_map,
+    gaussian_smooth,
+    image_scores,
+    join_branches,
 )
 from tests.detection_scene import SIDE, SeededNet, object_image
 
@@ -42,9 +45,14 @@ def original(**changes):
 
 
 def scored(query, flawless, query_r, flawless_r, alpha, net, cfg):
-    """Anomaly map without normality."""
-    maps = distance_maps(query, flawless, query_r, flawless_r, alpha, net, cfg)
-    return anomaly_map(maps, cfg)
+    """Anomaly map [H, W] of one query, without normality."""
+    images = (image[None] for image in (query, flawless, query_r, flawless_r, alpha))
+    return anomaly_map(compare_images(*images, net, cfg), cfg)[0]
+
+
+def score_of(scores, cfg):
+    """The image score of a map [H, W]."""
+    return float(image_scores(scores[None], cfg)[0])
 
 
 def test_original_map_is_the_papers_equation():
@@ -65,7 +73,7 @@ def test_original_map_is_the_papers_equation():
         )[0, 0].numpy()
     expected = ndimage.gaussian_filter(expected, 4.0, mode="mirror", truncate=4.0)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * expected.max())
-    assert image_score(torch.from_numpy(found), original()) == found.max()
+    assert score_of(torch.from_numpy(found), original()) == found.max()
 
 
 @pytest.mark.parametrize("settings", [{}, ORIGINAL], ids=["ours", "original"])
@@ -160,11 +168,15 @@ def test_energy_distance_ignores_the_lamp_and_forgives_faint_texture():
 
 def test_what_is_normal_at_a_place_is_subtracted():
     cfg = DetectConfig(detect_sigma=0.0)
-    maps = torch.tensor([[[0.1, 0.5]], [[2.0, 4.0]]])  # [2, 1, 2]
-    expected = torch.tensor([[[0.3, 0.3]], [[2.0, 2.0]]])
-    found = anomaly_map(maps, cfg, NormalMaps(expected, torch.tensor([0.2, 4.0])))
-    # ((0.1 - 0.3) / 0.2 + 0) / 2 < 0 is nothing; (0.2 / 0.2 + 2 / 4) / 2
-    assert found.flatten().tolist() == pytest.approx([0.0, 0.75])
+    blank, alpha = torch.zeros(1, 6, 1, 2), torch.ones(1, 1, 1, 2)
+    layers = [torch.tensor([[0.1, 0.9], [0.4, 0.1]]), torch.tensor([[2.0, 4.0], [2.0, 9.0]])]
+    compared = Compared([layer.reshape(1, 2, 1, 2) for layer in layers], blank, blank, alpha)
+    expected = torch.tensor([[0.2, 0.2], [0.8, 0.2], [2.0, 2.0], [8.0, 2.0]]).reshape(1, 4, 1, 2)
+    scale = torch.tensor([[0.1, 0.4, 4.0, 1.0]])
+    found = anomaly_map(compared, cfg, NormalMaps(expected, scale))
+    # Geometric means in units of the scales, less those of what is expected, averaged over layers:
+    # left (1 + 1) / 2 - (2 + 2) / 2 < 0 is nothing; right (1.5 + 3) / 2 - (1 + 1) / 2
+    assert found.flatten().tolist() == pytest.approx([0.0, 1.25])
 
 
 def test_shifts_are_forgiven_up_to_the_limit():
@@ -179,7 +191,7 @@ def test_shifts_are_forgiven_up_to_the_limit():
 
 
 def test_the_geometric_mean_keeps_the_unit_of_a_distance():
-    distances = torch.tensor([0.4, 0.1]).reshape(2, 1, 1, 1)
+    distances = torch.tensor([0.4, 0.1]).reshape(2, 1, 1)
     assert join_branches(distances, "difference").item() == pytest.approx(0.04)
     assert join_branches(distances, "direction").item() == pytest.approx(0.2)
     assert join_branches(distances[:1], "direction").item() == pytest.approx(0.4)
@@ -193,8 +205,8 @@ def test_smoothing_keeps_the_mean_of_a_constant_and_small_images():
 
 def test_image_score_is_the_mean_of_the_highest_share():
     scores = torch.arange(1000.0).reshape(20, 50)
-    assert image_score(scores, DetectConfig(detect_top=1.0)) == pytest.approx(994.5)
-    assert image_score(scores, DetectConfig(detect_top=0.0)) == 999
+    assert score_of(scores, DetectConfig(detect_top=1.0)) == pytest.approx(994.5)
+    assert score_of(scores, DetectConfig(detect_top=0.0)) == 999
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.detection_scene import SeededNet
 
 SIDE = 40
 CFG = DetectConfig(detect_layers="0,1", detect_sigma=0.0)
-NUM_MAPS = 4  # two kinds of distance, two layers
+NUM_MAPS = 8  # two kinds of distance, two layers, two branches
 
 
 def two_blobs():
@@ -74,16 +74,16 @@ def test_the_gaussian_that_is_seen_badly_carries_the_distance(models):
     assert (left > 3 * right).all()
     torch.testing.assert_close(unseen, found.scale)  # nobody saw it: as good as the object's mean
     view = gallery(models)[0][0]
-    maps = found.maps(models.colour, view.camera)
-    assert maps.expected.shape == (NUM_MAPS, SIDE, SIDE)
-    middle = maps.expected[:, SIDE // 2]
-    assert (middle[:, 11] > 2 * middle[:, 25]).all()  # the blobs' centres
-    torch.testing.assert_close(maps.expected[:, 0, 0], found.backdrop)  # where nothing is
+    expected, _ = found.maps(models.colour, view.camera)
+    assert expected.shape == (NUM_MAPS, SIDE // 2, SIDE // 2)
+    middle = expected[:, SIDE // 4]
+    assert (middle[:, 5] > 2 * middle[:, 12]).all()  # the blobs' centres
+    torch.testing.assert_close(expected[:, 0, 0], found.backdrop)  # where nothing is
 
 
 def test_means_are_weighted_by_what_a_gaussian_contributes(models):
     # Second implementation: a Gaussian's share of a pixel is its rendering in white alone.
-    from piad.anomaly import distance_maps
+    from piad.anomaly import compare_images
 
     pairs, net = gallery(models, slice(0, SIDE // 2)), SeededNet()
     found = learn_normality(models, pairs, net, CFG).normality()
@@ -93,14 +93,14 @@ def test_means_are_weighted_by_what_a_gaussian_contributes(models):
         viewmat, intrinsics = view.camera.viewmat(), view.camera.intrinsics
         seen = models.render(viewmat, intrinsics)
         drawn = seen.over(models.background)
-        maps = distance_maps(
-            view.image(), drawn[:3], reflectance.image(), drawn[3:], seen.alpha[:1], net, CFG
-        )
+        images = view.image(), drawn[:3], reflectance.image(), drawn[3:], seen.alpha[:1]
+        compared = compare_images(*(image[None] for image in images), net, CFG)
+        maps = compared.stacked((SIDE // 2, SIDE // 2))[0]
         white = torch.zeros(3, 1, 3)
         white[0] = 0.5 / 0.28209479177387814  # SH of colour 1; the others are black
         white[1:] = -0.5 / 0.28209479177387814
         alone = ModelPair(*[model.with_sh(white, torch.zeros(3))] * 2)
-        share = alone.render(viewmat, intrinsics).image[0]
+        share = alone.render(viewmat, intrinsics.resized(SIDE // 2, SIDE // 2)).image[0]
         total, weight = total + (share * maps).sum((1, 2)), weight + share.sum()
     torch.testing.assert_close(found.gaussians[0], total / weight, rtol=1e-3, atol=1e-5)
 

@@ -8,7 +8,8 @@ import torch
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.se3 import pose_error
 from piad import threshold
-from piad.anomaly import DetectConfig, image_score
+from piad.anomaly import DetectConfig
+from piad.anomaly_map import image_scores
 from piad.models import ModelPair
 from piad.normality import learn_normality
 from piad.scoring import Shot, anomalies_at
@@ -90,7 +91,7 @@ def test_a_stain_is_above_and_a_flawless_photograph_below(world):
     def score(photo):
         shots = [Shot(camera, photo, photo)]
         found = anomalies_at(models, shots, SeededNet(), CFG, taught.normality())
-        return image_score(found[0][0], CFG)
+        return float(image_scores(found[0], CFG)[0])
 
     assert score(flawless) < limit < score(stained)
 
@@ -99,9 +100,9 @@ def test_the_view_s_own_group_teaches_nothing_about_it(world, monkeypatch):
     taught = []
     real = threshold.anomalies_at
 
-    def spy(models, shots, net, cfg, normality):
+    def spy(models, shots, net, cfg, normality, change):
         taught.extend(n.fingerprint for n in normality)
-        return real(models, shots, net, cfg, normality)
+        return real(models, shots, net, cfg, normality, change)
 
     monkeypatch.setattr(threshold, "anomalies_at", spy)
     scores_of(world, count=10)

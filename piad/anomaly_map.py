@@ -1,0 +1,105 @@
+"""Distances become one anomaly map, and a map a score.
+
+Paper (PIAD, anomaly detection): both branches' distances are multiplied, layers are upsampled and
+summed, the sum is smoothed; the score is the maximum. Ours: the geometric mean of both branches,
+less what flawless photographs show at the same place, in the unit of the object's own mean; what the
+change net sees is added; the score is the mean of the highest pixels. docs/method_detection.md has
+the equations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from piad.anomaly import TINY, Compared, DetectConfig, resized
+
+if TYPE_CHECKING:
+    from piad.change_net import ChangeNet
+
+TRUNCATE = 4.0  # Gaussian windows reach so many standard deviations
+
+
+@dataclass(frozen=True)
+class NormalMaps:
+    """Distances that flawless photographs show, K as `Compared.stacked` has them.
+
+    expected [B, K, h, w] at each place of the views, at any size; scale [B, K]: means over the
+    object.
+    """
+
+    expected: Tensor
+    scale: Tensor
+
+
+def anomaly_map(
+    compared: Compared,
+    cfg: DetectConfig,
+    normal: NormalMaps | None = None,
+    change: ChangeNet | None = None,
+) -> Tensor:
+    """Anomaly score of every pixel.
+
+    Args:
+        normal: what flawless photographs show at the same places; None adds the distances up.
+        change: net whose map is added; needs `normal`.
+    Returns:
+        [B, H, W], >= 0, unitless, larger is more anomalous. With `normal`, 0 is what is normal
+        there and 1 differs by as much more as the object's flawless photographs do on average.
+    """
+    size = compared.alpha.shape[-2:]
+    kind, branches = cfg.detect_distance, compared.distances[0].shape[1]
+    if normal is None:
+        total = sum(
+            resized(join_branches(distances, kind), size) for distances in compared.distances
+        )
+    else:
+        scale = normal.scale.clamp_min(TINY)[..., None, None]
+        per_layer = zip(compared.distances, scale.split(branches, 1), strict=True)
+        found = sum(
+            resized(join_branches(distances / unit, kind), size) for distances, unit in per_layer
+        )
+        usual = (normal.expected / scale).unflatten(1, (-1, branches))
+        expected = join_branches(usual, kind).mean(1)
+        total = found / len(compared.distances) - resized(expected, size)
+    if change is not None:
+        total = total.clamp_min(0) + cfg.detect_change * resized(change.map(compared, normal), size)
+    return gaussian_smooth(total, cfg.detect_sigma).clamp_min(0)[:, 0]
+
+
+def image_scores(anomaly_maps: Tensor, cfg: DetectConfig) -> Tensor:
+    """Score of each image, [B, H, W] -> [B]: mean of the highest `detect_top` percent of its map."""
+    flat = anomaly_maps.flatten(1)
+    count = max(1, round(flat.shape[1] * cfg.detect_top / 100))
+    return flat.topk(count, dim=1).values.mean(1)
+
+
+def join_branches(distances: Tensor, kind: str) -> Tensor:
+    """Join colour and reflectance at one layer, [..., R, h, w] -> [..., 1, h, w].
+
+    The paper multiplies squared distances. Ours takes the geometric mean of directions': it too
+    is large only where both are, and keeps the unit of one distance, so that layers can be added.
+    """
+    product = distances.prod(dim=-3, keepdim=True)
+    if kind == "difference":
+        return product
+    return product.clamp_min(TINY).pow(1 / distances.shape[-3])
+
+
+def gaussian_smooth(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian filter of [B, 1, H, W], mirrored at the borders; sigma in px."""
+    if sigma == 0:
+        return image
+    for dim in (-1, -2):
+        # Mirroring reaches at most the image's other side.
+        radius = min(int(TRUNCATE * sigma + 0.5), image.shape[dim] - 1)
+        steps = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+        kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
+        kernel = (kernel / kernel.sum()).reshape((1, 1, 1, -1) if dim == -1 else (1, 1, -1, 1))
+        border = (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius)
+        image = F.conv2d(F.pad(image, border, mode="reflect"), kernel)
+    return image

@@ -1,0 +1,181 @@
+"""The change net: distances of features, what is normal there and both images, seen together.
+
+Ours. A distance alone doesn't say whether a lamp or a defect made it; its surroundings do: whether
+both branches and all layers see it, whether it follows an edge or a highlight, whether the backdrop
+shows where the object should be. The net is small, works on distances and not on features, and was
+trained on random objects that share nothing with any data set (`piad.solid_objects`,
+`piad.train_change`). Its map is added to the distances', which stand where it sees nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gaussian_renderer.errors import UserError
+from gaussian_renderer.files import atomic_path
+from piad.anomaly import TINY, Compared, DetectConfig, Features, resized
+from piad.anomaly_map import NormalMaps
+
+SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / "retrieval" / "model" / "change.safetensors"
+# What a comparison must be like for the net to know its distances.
+CHOICES = (
+    "detect_distance",
+    "detect_branches",
+    "detect_layers",
+    "detect_shift",
+    "relight_window",
+    "relight_features",
+)
+NUM_IMAGES = 13  # channels of `half_images`
+
+
+def evidence(compared: Compared, normal: NormalMaps) -> Tensor:
+    """Distances and what is normal, each in the unit of its mean over the object, as log(1 + x).
+
+    Returns:
+        [B, 2 K, H / 4, W / 4], rounded up.
+    """
+    size = fraction(compared.alpha.shape[-2:], 4)
+    scale = normal.scale.clamp_min(TINY)[..., None, None]
+    usual = F.interpolate(normal.expected / scale, size, mode="area")
+    return torch.log1p(torch.cat([compared.stacked(size) / scale, usual], 1).clamp_min(0))
+
+
+def half_images(compared: Compared) -> Tensor:
+    """Relit renderings, what the photographs differ from them, coverage: [B, 13, H / 2, W / 2]."""
+    images = torch.cat([compared.lit, compared.photo - compared.lit, compared.alpha], 1)
+    return F.interpolate(images, fraction(images.shape[-2:], 2), mode="area")
+
+
+def fraction(size: Sequence[int], by: int) -> tuple[int, int]:
+    """Height and width divided, rounded up."""
+    return -(-size[0] // by), -(-size[1] // by)
+
+
+class Member(nn.Module):
+    """A U-Net at strides 4, 8 and 16 of the photograph, with a fine branch at stride 2."""
+
+    def __init__(self, num_maps: int, width: int, fine: int) -> None:
+        super().__init__()
+        one, two, three = width, width + 16, width + 32
+        self.fine = _block(NUM_IMAGES, fine)
+        self.images = _block(fine, fine, 2)
+        self.enter = nn.Sequential(_block(num_maps + fine, one), _block(one, one))
+        self.down = nn.Sequential(_block(one, two, 2), _block(two, two))
+        self.deep = nn.Sequential(_block(two, three, 2), _block(three, three), _block(three, three))
+        self.middle = _block(two + three, two)
+        self.leave = _block(one + two, one)
+        self.join = _block(one + fine, fine)
+        self.last = nn.Conv2d(fine, 1, 1)
+        nn.init.constant_(self.last.bias, -3.0)  # defects are rare
+
+    def forward(self, maps: Tensor, images: Tensor) -> Tensor:
+        """Logits of a change, [B, 1, H / 2, W / 2], of `evidence` and `half_images`."""
+        fine = self.fine(images)
+        first = self.enter(torch.cat([maps, resized(self.images(fine), maps.shape[-2:])], 1))
+        second = self.down(first)
+        third = resized(self.deep(second), second.shape[-2:])
+        second = resized(self.middle(torch.cat([second, third], 1)), first.shape[-2:])
+        first = resized(self.leave(torch.cat([first, second], 1)), fine.shape[-2:])
+        return self.last(self.join(torch.cat([first, fine], 1)))
+
+
+class ChangeNet(nn.Module):
+    """A few `Member`s, each trained by itself, whose logits are averaged.
+
+    Attributes:
+        name, fingerprint: which weights, for the records.
+    """
+
+    def __init__(
+        self, num_maps: int = 24, width: int = 32, fine: int = 16, members: int = 2
+    ) -> None:
+        """
+        Args:
+            num_maps: channels of `evidence`.
+            width: channels at stride 4; 16 and 32 more at strides 8 and 16.
+            fine: channels at stride 2.
+            members: how many nets.
+        """
+        super().__init__()
+        self.shape = {"num_maps": num_maps, "width": width, "fine": fine, "members": members}
+        self.name, self.fingerprint = "untrained", ""
+        self.members = nn.ModuleList(Member(num_maps, width, fine) for _ in range(members))
+
+    def forward(self, maps: Tensor, images: Tensor) -> Tensor:
+        """Logits of a change, [B, 1, H / 2, W / 2], of `evidence` and `half_images`."""
+        return torch.stack([member(maps, images) for member in self.members]).mean(0)
+
+    @torch.inference_mode()
+    def map(self, compared: Compared, normal: NormalMaps) -> Tensor:
+        """What is added to the distances: log(1 + odds of a change), [B, 1, H / 2, W / 2]."""
+        return F.softplus(self(evidence(compared, normal), half_images(compared)))
+
+    def save(self, path: Path, features: str, cfg: DetectConfig) -> None:
+        """Write the weights in half precision, and what they were trained with."""
+        choices = {key: asdict(cfg)[key] for key in CHOICES}
+        about = {"features": features, "choices": choices, "shape": self.shape}
+        tensors = {
+            name: value.half().contiguous() if value.is_floating_point() else value
+            for name, value in self.state_dict().items()
+        }
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata={"about": json.dumps(about)})
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+def load_change_net(
+    cfg: DetectConfig, features: Features, device: torch.device | str, path: Path = SHIPPED_WEIGHTS
+) -> ChangeNet | None:
+    """The net with its weights; says so. None where `detect_change` is 0 or features are others.
+
+    Raises:
+        UserError: the comparison isn't the one it was trained with, or the file can't be read.
+    """
+    if cfg.detect_change == 0:
+        return None
+    try:
+        with safe_open(path, "pt") as content:
+            about = json.loads((content.metadata() or {})["about"])
+            tensors = {name: content.get_tensor(name) for name in content.keys()}
+        net = ChangeNet(**about["shape"])
+        net.load_state_dict(tensors)
+        trained = about["features"], about["choices"]
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"cannot read the change net's weights {path} ({' '.join(str(error).split())[:120]}); "
+            "get the file again, or set detect_change = 0"
+        ) from error
+    if features.name != trained[0]:
+        print(f"change net: none (it was trained on {trained[0]})")
+        return None
+    for key, value in trained[1].items():
+        if getattr(cfg, key) != value:
+            raise UserError(
+                f"the change net was trained with {key} = {value}, got {getattr(cfg, key)}; "
+                "set detect_change = 0"
+            )
+    if cfg.detect_normal_views == 0:
+        raise UserError(
+            "the change net needs what is normal, but detect_normal_views is 0; "
+            "set detect_change = 0"
+        )
+    net.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    net.name = f"ours ({path.name})"
+    print(f"change net: {net.name}")
+    return net.requires_grad_(False).eval().to(device)

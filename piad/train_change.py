@@ -1,0 +1,200 @@
+"""Train the change net on random objects with defects.
+
+    python -m piad.solid_objects data/solid_objects --count 100 --device cuda
+    python -m piad.train_change data/solid_objects
+
+Every object is taught as `pose_estimation.py` does, its queries are compared at about their true
+poses (kept beside the object, comparison.pt), and the net learns to tell defects from what another
+light changes. Every tenth object is held out and measured at the end. An H200 takes
+about a minute an object for both commands, one at a time. Any object in the MIP layout with masks and
+transforms_test.json can take part. docs/method_detection.md has the loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch import Tensor
+
+from gaussian_renderer.errors import UserError
+from gaussian_renderer.files import atomic_path
+from piad.anomaly import DetectConfig
+from piad.anomaly_map import gaussian_smooth, join_branches
+from piad.change_data import examples
+from piad.change_net import SHIPPED_WEIGHTS, ChangeNet, Member
+from piad.cli import choose_device, progress, run_script
+from piad.config import PoseConfig
+from piad.features import load_features
+
+KEPT = "comparison.pt"
+HELD_OUT = 10  # every so many objects are measured instead of learnt
+LEARNING_RATE, WEIGHT_DECAY = 3e-3, 0.05
+POSITIVE_WEIGHT = 3.0  # a changed pixel counts as so many
+TOP_SHARE = 0.002  # of the pixels, whose mean logit judges the image
+PIXEL, DICE, IMAGE = 4.0, 0.5, 0.3  # weights of the loss
+BLIND_SHARE = 0.2  # of the examples without images
+UNIT_SPREAD, CONTRAST_SPREAD = 0.15, 0.2  # of the logarithms of distances' and images' scales
+
+
+def teach(folder: Path, device: torch.device) -> Path:
+    """Compare an object's queries, or take what was kept; returns the file."""
+    path = folder / KEPT
+    if path.is_file():
+        return path
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = ("output_dir", "reflection_dir", "ckpt_dir", "reflectance_ckpt_dir", "result_dir")
+        options = {key: f"{temporary}/{key}" for key in folders} | {
+            "class_name": folder.name,
+            "data_dir": str(folder.parent),
+            "dataset_type": "MIP",
+            "device": str(device),
+        }
+        arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
+        found = examples(PoseConfig.from_command_line(arguments), device)
+    with atomic_path(path) as temporary:
+        torch.save(found, temporary)
+    return path
+
+
+def load_examples(paths: Iterable[Path], device: torch.device) -> dict[str, Tensor]:
+    """All objects' examples on the device; masks at half size, `group`: number of the object."""
+    parts: dict[str, list[Tensor]] = {k: [] for k in ("maps", "images", "mask", "label", "group")}
+    for number, path in enumerate(paths):
+        one = torch.load(path, weights_only=True)
+        one["mask"] = F.avg_pool2d(one["mask"].float(), 2) > 0.5
+        one["group"] = torch.full_like(one["label"], number)
+        for key, values in parts.items():
+            values.append(one[key])
+    return {key: torch.cat(values).to(device) for key, values in parts.items()}
+
+
+def augmented(maps: Tensor, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Turned, mirrored, colours exchanged, other units and contrasts, some without images."""
+    turns, mirror = int(torch.randint(4, ())), bool(torch.rand(()) < 0.5)
+
+    def turned(x: Tensor) -> Tensor:
+        x = torch.rot90(x, turns, (-2, -1))
+        return x.flip(-1) if mirror else x
+
+    maps, images, mask = turned(maps), turned(images), turned(mask)
+    count, device = len(images), images.device
+    colours = torch.stack([torch.randperm(3) for _ in range(count)])
+    order = torch.cat([colours + 3 * k for k in range(4)] + [torch.full((count, 1), 12)], 1)
+    images = images[torch.arange(count, device=device)[:, None], order.to(device)]
+
+    def factor(spread: float) -> Tensor:
+        return torch.exp(spread * torch.randn(count, 1, 1, 1, device=device))
+
+    differences = images[:, 6:12] * factor(CONTRAST_SPREAD)
+    images = torch.cat([images[:, :6], differences, images[:, 12:]], 1)
+    seeing = torch.rand(count, 1, 1, 1, device=device) >= BLIND_SHARE
+    return maps * factor(UNIT_SPREAD), images * seeing, mask
+
+
+def image_logits(logits: Tensor) -> Tensor:
+    """One logit an image [B]: mean of the highest TOP_SHARE of [B, 1, h, w]."""
+    flat = logits.flatten(1)
+    return flat.topk(max(1, round(flat.shape[1] * TOP_SHARE)), 1).values.mean(1)
+
+
+def loss_of(logits: Tensor, mask: Tensor, label: Tensor) -> Tensor:
+    """Cross entropy of pixels, Dice of the defective images, cross entropy of the images."""
+    weight = torch.tensor(POSITIVE_WEIGHT, device=logits.device)
+    pixel = F.binary_cross_entropy_with_logits(logits, mask, pos_weight=weight)
+    found = torch.sigmoid(logits)
+    both, either = (found * mask).sum((1, 2, 3)), (found + mask).sum((1, 2, 3))
+    dice = (1 - (2 * both + 20) / (either + 20)) * label
+    image = F.binary_cross_entropy_with_logits(image_logits(logits), label)
+    return PIXEL * pixel + DICE * dice.sum() / label.sum().clamp_min(1) + IMAGE * image
+
+
+def train(net: Member, data: dict[str, Tensor], chosen: Tensor, steps: int, batch: int) -> None:
+    """AdamW with a one-cycle rate on the examples `chosen` (indices)."""
+    optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps)
+    device = chosen.device
+    for _ in progress(range(steps), "training"):
+        pick = chosen[torch.randint(len(chosen), (batch,), device=device)]
+        seen = data["maps"][pick].float(), data["images"][pick].float(), data["mask"][pick].float()
+        maps, images, mask = augmented(*seen)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = net(maps, images).float()
+        loss = loss_of(logits, mask, data["label"][pick].float())
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+
+
+@torch.no_grad()
+def measures(net: ChangeNet, data: dict[str, Tensor], chosen: Tensor) -> dict[str, dict]:
+    """Image AUROC (mean over objects), pixel AUROC and AP of distances, net, and their sum."""
+    net.eval()
+    maps: dict[str, list[Tensor]] = {"distances": [], "net": [], "both": []}
+    for pick in chosen.split(16):
+        seen = data["maps"][pick].float()
+        found = F.softplus(net(seen, data["images"][pick].float()))
+        ratio, usual = torch.expm1(seen).unflatten(1, (2, -1, 2)).unbind(1)
+        own = (join_branches(ratio, "both") - join_branches(usual, "both")).mean(1)
+        own = F.interpolate(own, found.shape[-2:], mode="bilinear", align_corners=False)
+        own = gaussian_smooth(own, 1.0).clamp_min(0)
+        for name, values in zip(maps, (own, found, own + found), strict=True):
+            maps[name].append(gaussian_smooth(values, 1.0).cpu())
+    label, group = data["label"][chosen].cpu(), data["group"][chosen].cpu()
+    mask = data["mask"][chosen].cpu().flatten().numpy()
+    result = {}
+    for name, parts in maps.items():
+        pixels = torch.cat(parts)
+        scores = image_logits(pixels)
+        own = [group == g for g in group.unique() if 0 < label[group == g].float().mean() < 1]
+        result[name] = {
+            "image_auroc": sum(roc_auc_score(label[g], scores[g]) for g in own) / max(len(own), 1),
+            "pixel_auroc": roc_auc_score(mask, pixels.flatten().numpy()),
+            "pixel_ap": average_precision_score(mask, pixels.flatten().numpy()),
+        }
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare, train, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("objects", type=Path, help="folder of objects in the MIP layout")
+    parser.add_argument("--output", type=Path, default=SHIPPED_WEIGHTS)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--width", type=int, default=32, help="channels at stride 4")
+    parser.add_argument("--members", type=int, default=2, help="nets trained by themselves")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args(argv)
+    device = choose_device(arguments.device)
+    folders = sorted(path.parent for path in arguments.objects.glob("*/transforms_test.json"))
+    if len(folders) < HELD_OUT:
+        raise UserError(
+            f"{len(folders)} objects in {arguments.objects}, but at least {HELD_OUT} are needed; "
+            "make some with python -m piad.solid_objects"
+        )
+    paths = [teach(folder, device) for folder in progress(folders, "objects")]
+    data = load_examples(paths, device)
+    torch.manual_seed(arguments.seed)
+    shape = data["maps"].shape[1], arguments.width, arguments.width // 2, arguments.members
+    net = ChangeNet(*shape).to(device)
+    aside = data["group"] % HELD_OUT == 0
+    for member in net.members:
+        train(member, data, (~aside).nonzero()[:, 0], arguments.steps, arguments.batch)
+    for name, figures in measures(net, data, aside.nonzero()[:, 0]).items():
+        print(name, {key: round(float(value), 4) for key, value in figures.items()})
+    cfg = DetectConfig()
+    net.save(arguments.output, load_features(cfg, device).name, cfg)
+    print(f"weights: {arguments.output}")
+
+
+if __name__ == "__main__":
+    run_script(main)

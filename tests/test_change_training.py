@@ -1,0 +1,166 @@
+"""Random objects for the change net, and its training."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from gaussian_renderer.errors import UserError
+from piad import solid_objects, train_change
+from piad.change_net import ChangeNet
+from piad.config import PoseConfig
+from piad.reflectance_solids import Solids, see
+from piad.scenes import load_scene
+from piad.solid_objects import (
+    KINDS,
+    changed_surface,
+    hand_held,
+    random_defect,
+    random_object,
+    without_specks,
+    write_object,
+)
+from piad.train_change import augmented, image_logits, load_examples, loss_of, measures, train
+from piad.true_poses import true_query_cameras
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One small object with few photographs."""
+    root = tmp_path_factory.mktemp("objects")
+    patch = pytest.MonkeyPatch()
+    for name, value in {"SIDE": 48, "GALLERY_VIEWS": 5, "FLAWLESS": 2, "DEFECTIVE": 4}.items():
+        patch.setattr(solid_objects, name, value)
+    write_object(root / "object_000", seeded(1))
+    patch.undo()
+    return root / "object_000"
+
+
+def test_an_object_reads_as_a_mip_class(folder):
+    options = {"class_name": folder.name, "data_dir": folder.parent, "dataset_type": "MIP"}
+    arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    scene = load_scene(PoseConfig.from_command_line(arguments).data, folder.name)
+    assert len(scene.gallery) == 5 and scene.has_masks
+    labels = [query.label for query in scene.queries]
+    assert labels.count(0) == 2 and 1 <= labels.count(1) <= 4
+    assert set(true_query_cameras(scene)) == {query.id for query in scene.queries}
+    for query in scene.queries:
+        share = query.mask().float().mean()
+        assert (share == 0) == (query.label == 0) and share < 0.2
+    light = {f["light"] for f in json.loads((folder / "transforms_test.json").read_text())["frames"]}
+    assert light <= {"A", "other"}
+
+
+def test_an_object_is_its_seed_s(tmp_path, monkeypatch):
+    for name, value in {"SIDE": 48, "GALLERY_VIEWS": 1, "FLAWLESS": 1, "DEFECTIVE": 0}.items():
+        monkeypatch.setattr(solid_objects, name, value)
+    photographs = []
+    for name, seed in {"first": 1, "again": 1, "other": 2}.items():
+        write_object(tmp_path / name, seeded(seed))
+        photographs.append(Image.open(tmp_path / name / "train/000.png").tobytes())
+    assert photographs[0] == photographs[1] != photographs[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_defect_changes_the_surface_at_its_place_and_nowhere_far(kind):
+    generator = seeded(3)
+    flawless = random_object(generator)
+    changed_anywhere = False
+    for _ in range(4):
+        before = see(flawless, hand_held(flawless, generator), 96)
+        owner = flawless.parts(before.points).argmin(0)
+        free = (owner < len(flawless.solids) - flawless.table) & (before.facing[:, 0] > 0.5)
+        index = int(free.nonzero()[len(free.nonzero()) // 2])
+        place = before.points[index], before.normals[index]
+        broken = random_defect(flawless, kind, *place, generator)
+        pose = hand_held(flawless, generator)
+        views = see(flawless, pose, 96), see(broken, pose, 96)
+        changed = changed_surface(*views)
+        changed_anywhere |= bool((changed > 0.3).any())
+        if kind != "bent":  # a part that moved changes as a whole
+            far = torch.ones(2, 96, 96)
+            for own, view in zip(far, views, strict=True):
+                own[view.hit] = ((view.points - place[0]).norm(dim=1) > 1.0).float()
+            far = torch.nn.functional.avg_pool2d(far, 2).amin(0, keepdim=True)
+            far = -torch.nn.functional.max_pool2d(-far, 5, 1, 2)[0] == 1  # holes are closed
+            assert not changed[far].any()
+    assert changed_anywhere
+
+
+def test_cones_find_what_rays_find():
+    for seed in range(3):
+        generator = seeded(seed)
+        scene = random_object(generator)
+        pose = hand_held(scene, generator)
+        found = see(scene, pose, 64)
+        origin = pose[:3, 3]
+        rays = torch.nn.functional.normalize(found.points - origin, dim=1)
+        depth, hit = Solids.march(scene, origin, rays)
+        error = (origin + depth[:, None] * rays - found.points).norm(dim=1)
+        assert hit.float().mean() > 0.99
+        assert error.quantile(0.98) < 0.01
+
+
+def made_up(path, seed, count=12, side=32):
+    """Examples in which a change is what two maps say and the others don't."""
+    generator = seeded(seed)
+    maps = 0.3 * torch.rand(count, 24, side // 4, side // 4, generator=generator)
+    images = 0.1 * torch.rand(count, 13, side // 2, side // 2, generator=generator)
+    mask = torch.zeros(count, 1, side, side, dtype=torch.uint8)
+    label = (torch.arange(count) % 2).long()
+    for k in label.nonzero()[:, 0].tolist():
+        row, column = torch.randint(0, side // 4 - 3, (2,), generator=generator).tolist()
+        maps[k, :2, row : row + 3, column : column + 3] += 1.5
+        mask[k, 0, 4 * row : 4 * row + 12, 4 * column : 4 * column + 12] = 1
+        # elsewhere a lamp: all other maps are large
+    lamp = torch.randint(0, side // 4 - 3, (count, 2), generator=generator).tolist()
+    for k, (row, column) in enumerate(lamp):
+        maps[k, 2:12, row : row + 3, column : column + 3] += 1.5
+    torch.save(
+        {"maps": maps.half(), "images": images.half(), "mask": mask, "label": label}, path
+    )
+    return path
+
+
+def test_training_learns_what_distances_alone_do_not_tell(tmp_path):
+    paths = [made_up(tmp_path / f"{seed}.pt", seed) for seed in range(4)]
+    data = load_examples(paths, torch.device("cpu"))
+    torch.manual_seed(0)
+    net = ChangeNet(width=8, fine=8, members=1)
+    aside = data["group"] == 0
+    train(net.members[0], data, (~aside).nonzero()[:, 0], steps=80, batch=8)
+    found = measures(net, data, aside.nonzero()[:, 0])
+    assert found["net"]["pixel_ap"] > 0.8 > 0.5 > found["distances"]["pixel_ap"]
+    assert found["net"]["image_auroc"] > 0.9
+
+
+def test_augmentation_keeps_maps_images_and_masks_together():
+    torch.manual_seed(0)
+    coarse = torch.rand(5, 1, 8, 8)
+    fine = torch.nn.functional.interpolate(coarse, (16, 16), mode="nearest")
+    for _ in range(6):
+        maps, images, mask = augmented(coarse, fine.expand(-1, 13, -1, -1).clone(), fine)
+        seen = images.abs().sum((1, 2, 3)) > 0
+        torch.testing.assert_close(images[seen][:, 12:], mask[seen])
+        small = torch.nn.functional.avg_pool2d(mask, 2)
+        torch.testing.assert_close(maps / maps.amax((2, 3), True), small / small.amax((2, 3), True))
+
+
+def test_the_loss_prefers_the_truth():
+    mask = torch.zeros(2, 1, 40, 40)
+    mask[1, :, 10:20, 10:20] = 1
+    label = torch.tensor([0.0, 1.0])
+    right, wrong = 6 * mask - 3, 3 - 6 * mask
+    assert loss_of(right, mask, label) < 0.5 * loss_of(torch.zeros_like(mask), mask, label)
+    assert loss_of(wrong, mask, label) > loss_of(torch.zeros_like(mask), mask, label)
+    assert image_logits(right).tolist() == pytest.approx([-3, 3])
+
+
+def test_too_few_objects_are_named(tmp_path):
+    with pytest.raises(UserError, match="0 objects.*at least 10.*solid_objects"):
+        train_change.main([str(tmp_path), "--device", "cpu"])
