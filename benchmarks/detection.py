@@ -5,8 +5,9 @@
 Needs a run of pose_estimation.py. Every method judges the same queries with the same feature
 network in the same process; all but the memory bank compare with the same rendering at the run's
 pose. Ours is as configured, the paper's score has the detection choices of `--preset original`, the
-others are ours without a part; from "no change net" on, without that net too. The memory bank is PatchCore's (benchmarks/memory_bank.py), of all
-gallery photographs. Seconds per query are medians, methods taking turns; set-up, pose and
+others are ours without a part; from "no change net" on, without that net too. The memory bank is
+PatchCore's (benchmarks/memory_bank.py), of all gallery photographs. Seconds per query are medians,
+methods taking turns; set-up, pose and
 reflectance image are not in them, and on a CPU they compare within one run only. All other options
 go to the config.
 """
@@ -102,9 +103,9 @@ class BankMethod:
         return Comparison(query, OK, score, path, light)
 
 
-def variants(cfg: DetectConfig) -> dict[str, DetectConfig]:
-    """{method: its choices} of all methods that compare with a rendering."""
-    return {name: replace(cfg, **changes) for name, changes in CHANGES.items()}
+def variants(cfg: DetectConfig, wanted: Sequence[str] = tuple(CHANGES)) -> dict[str, DetectConfig]:
+    """{method: its choices} of the methods wanted that compare with a rendering."""
+    return {name: replace(cfg, **CHANGES[name]) for name in CHANGES if name in wanted}
 
 
 def comparers(
@@ -114,11 +115,12 @@ def comparers(
     cfg: DetectConfig,
     run: RunFolder,
     folder: Path,
+    wanted: Sequence[str],
 ) -> dict[str, Method]:
     """A comparer per variant, with a normality of its own; ours takes what the run has kept."""
     models_id = models_fingerprint(run)
     found: dict[str, Method] = {}
-    for name, choices in variants(cfg).items():
+    for name, choices in variants(cfg, wanted).items():
         detail = gallery_detail(models, pairs, choices)
         kept = (run.cache if name == OURS else folder / name) / "normality.safetensors"
         sums = kept_normality(
@@ -188,7 +190,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--bank_share", type=float, default=0.01, help="patches the memory bank keeps, 0..1"
     )
+    parser.add_argument(
+        "--methods", nargs="+", choices=[*CHANGES, BANK], help="besides ours; default: all"
+    )
     options, rest = parser.parse_known_args(argv)
+    wanted = [OURS, *(options.methods or (*CHANGES, BANK))]
     if not 0 < options.bank_share <= 1:
         raise UserError(f"--bank_share must lie in 0..1, got {options.bank_share:g}; correct it")
     cfg = TestConfig.from_command_line(rest)
@@ -199,11 +205,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         reflectance = to_reflectance(scene, reflectance_net, run.reflection, device)
         models, net = load_models(run, device), load_features(cfg.detect, device)
         gallery = list(zip(scene.gallery, reflectance.gallery, strict=True))
-        methods = comparers(models, gallery, net, cfg.detect, run, Path(temporary))
-        views = progress(scene.gallery, BANK)
-        images = (view.image().to(device) for view in views)
-        bank = MemoryBank.learn(images, net, BANK_LAYERS, options.bank_share)
-        methods[BANK] = BankMethod(bank, net, Path(temporary, BANK))
+        methods = comparers(models, gallery, net, cfg.detect, run, Path(temporary), wanted)
+        if BANK in wanted:
+            images = (view.image().to(device) for view in progress(scene.gallery, BANK))
+            bank = MemoryBank.learn(images, net, BANK_LAYERS, options.bank_share)
+            methods[BANK] = BankMethod(bank, net, Path(temporary, BANK))
         pairs = pair_by_id(scene.queries, reflectance.queries)
         comparisons, seconds = judge_all(methods, pairs, run.poses, query_lights(scene))
         rows = {
@@ -219,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "threads": torch.get_num_threads(),
             "detect": asdict(cfg.detect),
             "changes": CHANGES,
-            "bank": {"layers": BANK_LAYERS, "share": options.bank_share, "size": len(bank.patches)},
+            "bank": {"layers": BANK_LAYERS, "share": options.bank_share},
             "methods": rows,
         }
         write_json(options.json, facts)

@@ -159,7 +159,7 @@ class Compared:
     alpha: Tensor
 
     def stacked(self, size: tuple[int, int]) -> Tensor:
-        """The distances at one size (h, w): [B, K, h, w], K over kinds and layers, then branches."""
+        """Distances at one size (h, w): [B, K, h, w], K over kinds and layers, then branches."""
         return torch.cat([resized(distances, size) for distances in self.distances], 1)
 
 

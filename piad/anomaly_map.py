@@ -2,9 +2,9 @@
 
 Paper (PIAD, anomaly detection): both branches' distances are multiplied, layers are upsampled and
 summed, the sum is smoothed; the score is the maximum. Ours: the geometric mean of both branches,
-less what flawless photographs show at the same place, in the unit of the object's own mean; what the
-change net sees is added; the score is the mean of the highest pixels. docs/method_detection.md has
-the equations.
+less what flawless photographs show at the same place, in the unit of the object's own mean; what
+the change net sees is added; the score is the mean of the highest pixels. docs/method_detection.md
+has the equations.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def anomaly_map(
 
 
 def image_scores(anomaly_maps: Tensor, cfg: DetectConfig) -> Tensor:
-    """Score of each image, [B, H, W] -> [B]: mean of the highest `detect_top` percent of its map."""
+    """Scores [B] of maps [B, H, W]: the mean of their highest `detect_top` percent."""
     flat = anomaly_maps.flatten(1)
     count = max(1, round(flat.shape[1] * cfg.detect_top / 100))
     return flat.topk(count, dim=1).values.mean(1)

@@ -28,7 +28,6 @@ from gaussian_renderer.camera import Camera
 from gaussian_renderer.files import atomic_path
 from gaussian_renderer.render import render_values
 from piad.anomaly import DetectConfig, Features
-from piad.anomaly_map import NormalMaps
 from piad.scoring import Shot, batch_size, batches, compare_at, image_size
 
 if TYPE_CHECKING:
@@ -48,7 +47,10 @@ LEAST_WEIGHT = 0.25  # px at half size: a Gaussian seen by less than that gets t
 
 @dataclass(frozen=True)
 class Normality:
-    """Mean distances, K as `Compared.stacked`: of each Gaussian [N, K], of the backdrop [K], of the object [K]."""
+    """Mean distances, K as `Compared.stacked`.
+
+    gaussians: of each Gaussian [N, K]; backdrop: where none is [K]; scale: over the object [K].
+    """
 
     gaussians: Tensor
     backdrop: Tensor

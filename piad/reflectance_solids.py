@@ -228,9 +228,7 @@ def random_view(scene: Solids, side: int, generator: Generator) -> View:
     elevation = float(uniform(0.25 if scene.ground is not None else -0.6, 1.2, generator, 1))
     azimuth = float(uniform(0, 2 * math.pi, generator, 1))
     flat = math.cos(elevation)
-    back = torch.tensor(
-        [flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)]
-    )
+    back = torch.tensor([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)])
     return see(scene, look_at(back, float(uniform(2.4, 3.4, generator, 1))), side)
 
 
@@ -262,7 +260,7 @@ def see(scene: Solids, camera_to_world: Tensor, side: int) -> View:
 
 @dataclass(frozen=True)
 class Lamp:
-    """A lamp at infinity: direction [3] to it, its width in rad or so, colour [3] with its power."""
+    """A lamp at infinity: direction [3] to it, width in rad or so, colour [3] with its power."""
 
     direction: Tensor
     width: float
@@ -271,7 +269,7 @@ class Lamp:
 
 @dataclass(frozen=True)
 class Light:
-    """Lamps, an ambience of colour [3] from `floor` below to `sky` above, exposure, backdrop [3]."""
+    """Lamps, ambience of a colour [3] from `floor` below to `sky` above, exposure, backdrop [3]."""
 
     ambience: Tensor
     sky: float

@@ -262,7 +262,7 @@ def _stack(solid: Solid, generator: Generator) -> Stack:
 
 
 def _choose_materials(solids: list[Solid], generator: Generator) -> None:
-    """Half of the objects are of one material, most of these of metal; the others stay as they are."""
+    """Half of the objects are of one material, most of these of metal; others stay as they are."""
     draw = float(torch.rand((), generator=generator))
     for solid in solids:
         if torch.rand((), generator=generator) < 0.3:  # narrow grooves, fine print
@@ -426,9 +426,7 @@ def _move_solid(broken: Object, place: Tensor, generator: Generator) -> None:
     owner = int(broken.parts(place[None])[:, 0].argmin())
     axis = F.normalize(torch.randn(3, generator=generator), dim=0)
     angle = float(uniform(0.05, 0.25, generator, 1))
-    cross = torch.tensor(
-        [[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]]
-    )
+    cross = torch.tensor([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     turned = broken.solids[owner].axes @ torch.matrix_exp(angle * cross)
     moved = broken.solids[owner].centre + 0.04 * torch.randn(3, generator=generator)
     broken.solids = list(broken.solids)

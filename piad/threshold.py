@@ -154,11 +154,16 @@ def _size(item: tuple[int, tuple[int, tuple[View, View]]]) -> tuple[int, int]:
 def jittered(
     camera: Camera, centre: Tensor, generator: torch.Generator, amount: float = 1.0
 ) -> Camera:
-    """The camera turned about the object's centre [3] and shifted, as a refinement leaves it."""
+    """The camera turned about the object's centre [3] and shifted, as a refinement leaves it.
+
+    Args:
+        amount: times the errors that a refinement leaves.
+    """
     world_to_camera = camera.world_to_camera
     there = world_to_camera[:3, :3] @ centre.double().cpu() + world_to_camera[:3, 3]
-    shift = amount * JITTER_SHARE * there.norm() * torch.randn(3, generator=generator, dtype=torch.float64)
-    turn = amount * math.radians(JITTER_DEG) * torch.randn(3, generator=generator, dtype=torch.float64)
+    shift = JITTER_SHARE * there.norm() * torch.randn(3, generator=generator, dtype=torch.float64)
+    turn = math.radians(JITTER_DEG) * torch.randn(3, generator=generator, dtype=torch.float64)
+    shift, turn = amount * shift, amount * turn
     to_centre = torch.eye(4, dtype=torch.float64)
     to_centre[:3, 3] = there
     back = to_centre.clone()

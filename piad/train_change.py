@@ -5,8 +5,8 @@
 
 Every object is taught as `pose_estimation.py` does, its queries are compared at about their true
 poses (kept beside the object, comparison.pt), and the net learns to tell defects from what another
-light changes. Every tenth object is held out and measured at the end. An H200 takes
-about a minute an object for both commands, one at a time. Any object in the MIP layout with masks and
+light changes. Every tenth object is held out and measured at the end. An H200 takes about a minute
+an object for both commands, one at a time. Any object in the MIP layout with masks and
 transforms_test.json can take part. docs/method_detection.md has the loss.
 """
 

@@ -25,7 +25,7 @@ from retrieval.compare import opponent
 BLOCK_PX = 8  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
 PROBE = 0.0044  # rad about the object, or share of its distance: the derivative's step to each side
 REACH = 0.0105  # in the same units: a vote so far off counts a quarter
-ROBUST = 0.8  # Geman-McClure scale of a window's normalised difference, as of the steps' first round
+ROBUST = 0.8  # Geman-McClure scale of a window's normalised difference, as of the first round
 SILHOUETTE = 1.0  # weight of its windows beside those of colour and reflectance together
 REWEIGHTED = 15  # times that votes are weighted anew
 LEAST_SLOPE = 1e-9  # of a window along the direction: below, it says nothing
@@ -48,9 +48,7 @@ def _means(x: Tensor) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(x, BLOCK_PX), 2, 1)
 
 
-def window_votes(
-    m: Tensor, q: Tensor, slope: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
+def window_votes(m: Tensor, q: Tensor, slope: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """How far each window would go, and what its vote counts, [N, windows].
 
     Of Gauss-Newton on windowed correlation with one unknown (normal equations of light="tile").

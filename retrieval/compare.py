@@ -114,7 +114,5 @@ def shrunk(images: Tensor, alphas: Tensor | None) -> Tensor:
     """
     factor = COMPARE_PX / max(images.shape[-2:])
     size = tuple(max(WINDOW_PX, round(n * factor)) for n in images.shape[-2:])
-    images, alphas = (
-        None if x is None else area_average(x, size) for x in (images, alphas)
-    )
+    images, alphas = (None if x is None else area_average(x, size) for x in (images, alphas))
     return described(images, alphas)

@@ -112,7 +112,10 @@ def test_every_variant_leaves_out_one_part_and_the_papers_is_the_preset():
     assert {key: paper[key] for key in ORIGINAL} == ORIGINAL and changed.pop("paper's score")
     assert set(changed) == set(CHANGES) - {"ours", "paper's score"}
     assert all(len(keys - {"detect_change"}) <= 1 for keys in changed.values())
-    assert changed["no change net"] == {"detect_change"} and "detect_change" not in changed["no detail"]
+    assert changed["no change net"] == {"detect_change"}
+    assert "detect_change" not in changed["no detail"]
+    some = variants(DetectConfig(), ["ours", "paper's score", "memory bank"])
+    assert set(some) == {"ours", "paper's score"}
 
 
 def test_a_row_has_the_figures_and_their_distance_from_ours(tmp_path):

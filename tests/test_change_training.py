@@ -18,7 +18,6 @@ from piad.solid_objects import (
     hand_held,
     random_defect,
     random_object,
-    without_specks,
     write_object,
 )
 from piad.train_change import augmented, image_logits, load_examples, loss_of, measures, train
@@ -52,8 +51,8 @@ def test_an_object_reads_as_a_mip_class(folder):
     for query in scene.queries:
         share = query.mask().float().mean()
         assert (share == 0) == (query.label == 0) and share < 0.2
-    light = {f["light"] for f in json.loads((folder / "transforms_test.json").read_text())["frames"]}
-    assert light <= {"A", "other"}
+    frames = json.loads((folder / "transforms_test.json").read_text())["frames"]
+    assert {frame["light"] for frame in frames} <= {"A", "other"}
 
 
 def test_an_object_is_its_seed_s(tmp_path, monkeypatch):
@@ -121,9 +120,7 @@ def made_up(path, seed, count=12, side=32):
     lamp = torch.randint(0, side // 4 - 3, (count, 2), generator=generator).tolist()
     for k, (row, column) in enumerate(lamp):
         maps[k, 2:12, row : row + 3, column : column + 3] += 1.5
-    torch.save(
-        {"maps": maps.half(), "images": images.half(), "mask": mask, "label": label}, path
-    )
+    torch.save({"maps": maps.half(), "images": images.half(), "mask": mask, "label": label}, path)
     return path
 
 
@@ -164,3 +161,17 @@ def test_the_loss_prefers_the_truth():
 def test_too_few_objects_are_named(tmp_path):
     with pytest.raises(UserError, match="0 objects.*at least 10.*solid_objects"):
         train_change.main([str(tmp_path), "--device", "cpu"])
+
+
+def test_an_object_is_taught_and_compared_once(folder):
+    path = train_change.teach(folder, torch.device("cpu"))
+    found = torch.load(path, weights_only=True)
+    count = len(found["label"])
+    assert found["maps"].shape == (count, 24, 12, 12)
+    assert found["images"].shape == (count, 13, 24, 24)
+    assert found["mask"].flatten(1).amax(1).tolist() == found["label"].tolist()
+    assert found["maps"].isfinite().all() and (found["maps"] >= 0).all()
+    coverage = found["images"][:, 12]
+    assert coverage.min() < 0.1 and coverage.max() > 0.9  # the object is there, and the backdrop
+    before = path.stat().st_mtime_ns
+    assert train_change.teach(folder, torch.device("cpu")).stat().st_mtime_ns == before

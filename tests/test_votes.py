@@ -44,7 +44,8 @@ def test_votes_equal_newton_steps_of_normalised_windows():
     residual = shown - normalised(q)
     votes, counts = window_votes(m, q, slope, torch.ones(1, 1, 1).double())
     assert votes.shape == counts.shape == (1, 1)
-    assert votes.item() == pytest.approx((-(column * residual).sum() / column.square().sum()).item())
+    expected = -(column * residual).sum() / column.square().sum()
+    assert votes.item() == pytest.approx(expected.item())
     damp = 1 / (1 + residual.square().mean() / ROBUST**2) ** 2
     assert counts.item() == pytest.approx((damp * column.square().mean()).item())
 
@@ -107,7 +108,7 @@ def test_a_mark_settles_the_turn_that_shadows_pull(device, plain):
     hessians = torch.from_numpy(np.stack([hessian] * 2))
     found = settled(target, torch.from_numpy(off), hessians, models, 0.6)
     for pose in found:
-        print(pose_error(pose, torch.from_numpy(true[0])));assert pose_error(pose, torch.from_numpy(true[0]))[0] < 1
+        assert pose_error(pose, torch.from_numpy(true[0]))[0] < 0.5  # 0.9 and 0.8 before
     alone = settled(target.take([1]), torch.from_numpy(off[1:]), hessians[1:], models, 0.6)
     assert torch.allclose(alone[0], found[1], atol=1e-5)
 
