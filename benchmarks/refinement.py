@@ -4,9 +4,9 @@
         --batch 1 32 --output f.json --figure f.png]
 
 `adam` is the paper's way. Needs a run of pose_estimation.py (models, reflectance images). Errors in
-degrees and in percent of the distance to the object. Cost is processor time over that of one forward
-rendering of both models at full resolution, on one thread, in the same run; on a GPU it is wall time, waited for.
-All other options go to the config.
+degrees and in percent of the distance to the object. Cost is processor time over that of one
+forward rendering of both models at full resolution, on one thread, in the same run; on a GPU it is
+wall time, waited for. All other options go to the config.
 """
 
 from __future__ import annotations
