@@ -83,6 +83,24 @@ def elected(votes: Tensor, counts: Tensor) -> Tensor:
     return chosen[:, 0]
 
 
+def agreed(votes: Tensor, counts: Tensor) -> Tensor:
+    """As far as all windows together, colour alone and reflectance alone would all go, [N].
+
+    Where one of them, or the silhouette, would go the other way the step is 0: what one kind of
+    evidence alone asks for is as often its own error.
+
+    Args:
+        votes, counts: [N, C, windows]; channels 0..2 are of colour, 3..5 of reflectance, 6 of the
+            silhouette, where it is known.
+    """
+    kinds = [slice(None), *(slice(k, k + 3) for k in range(0, votes.shape[1], 3))]
+    steps = torch.stack(
+        [elected(votes[:, own].flatten(1), counts[:, own].flatten(1)) for own in kinds]
+    )
+    same = (steps.sign() == steps[:1].sign()).all(0)
+    return torch.where(same, steps[0].sign() * steps[:3].abs().amin(0), 0.0)
+
+
 def _described(image: Tensor, alpha: Tensor | None) -> Tensor:
     """Luma and opponent colours of [N, 6, h, w], then alpha [N, 1, h, w] where it is known."""
     colours = opponent(image)
@@ -116,5 +134,6 @@ def settled(
         weight = weight * _means(around)
     # the mean of both is the rendering between them, to second order of a fraction of a pixel
     votes = window_votes((after + before) / 2, query, (after - before) / (2 * PROBE), weight)
-    step = elected(*votes).double().cpu().numpy()
+    step = agreed(*(part.unflatten(1, (after.shape[1], -1)) for part in votes))
+    step = step.double().cpu().numpy()
     return torch.from_numpy(se3_exp(along * step[:, None]) @ start)

@@ -13,7 +13,16 @@ from gaussian_renderer.se3 import pose_error
 from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.target import Target, find_silhouette
-from piad.votes import CONTRAST_FLOOR, REACH, ROBUST, elected, settled, weakest, window_votes
+from piad.votes import (
+    CONTRAST_FLOOR,
+    REACH,
+    ROBUST,
+    agreed,
+    elected,
+    settled,
+    weakest,
+    window_votes,
+)
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 SIDE = 192
@@ -120,3 +129,20 @@ def test_an_image_smaller_than_a_window_keeps_its_pose():
     target = Target(image, None, Intrinsics.from_fov_x(0.7, 12, 12), None)
     hessian = torch.eye(6, dtype=torch.float64)[None]
     assert torch.equal(settled(target, pose, hessian, models, 0.6), pose)
+
+
+def test_the_step_is_what_all_kinds_agree_on():
+    counts = torch.ones(4, 7, 5)
+    votes = torch.zeros(4, 7, 5)
+    for number, (colour, reflectance, shape) in enumerate(
+        [
+            (0.003, 0.002, 0.004),
+            (0.003, -0.002, 0.003),
+            (-0.001, -0.002, -0.0001),
+            (0.002, 0.003, -0.001),
+        ]
+    ):
+        votes[number, :3], votes[number, 3:6], votes[number, 6] = colour, reflectance, shape
+    torch.testing.assert_close(agreed(votes, counts), torch.tensor([0.002, 0.0, -0.001, 0.0]))
+    found = agreed(votes[:, :6], counts[:, :6])  # without a plain backdrop the last has its say
+    torch.testing.assert_close(found, torch.tensor([0.002, 0.0, -0.001, 0.002]))
