@@ -11,6 +11,7 @@ docs/method_detection.md has the equations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Protocol
@@ -166,6 +167,11 @@ class Compared:
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resampling of [B, C, h, w] to (height, width)."""
     return F.interpolate(image, size, mode="bilinear", align_corners=False)
+
+
+def fraction(size: Sequence[int], by: int) -> tuple[int, int]:
+    """Both sides of an image divided, rounded up."""
+    return -(-size[0] // by), -(-size[1] // by)
 
 
 def compare_images(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
-from piad.anomaly import TINY, Compared, DetectConfig, Features, resized
+from piad.anomaly import TINY, Compared, DetectConfig, Features, fraction, resized
 from piad.anomaly_map import NormalMaps
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / "retrieval" / "model" / "change.safetensors"
@@ -55,11 +54,6 @@ def half_images(compared: Compared) -> Tensor:
     """Relit renderings, what the photographs differ from them, coverage: [B, 13, H / 2, W / 2]."""
     images = torch.cat([compared.lit, compared.photo - compared.lit, compared.alpha], 1)
     return F.interpolate(images, fraction(images.shape[-2:], 2), mode="area")
-
-
-def fraction(size: Sequence[int], by: int) -> tuple[int, int]:
-    """Height and width divided, rounded up."""
-    return -(-size[0] // by), -(-size[1] // by)
 
 
 class Member(nn.Module):

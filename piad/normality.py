@@ -27,7 +27,7 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.files import atomic_path
 from gaussian_renderer.render import render_values
-from piad.anomaly import DetectConfig, Features
+from piad.anomaly import DetectConfig, Features, fraction
 from piad.scoring import Shot, batch_size, batches, compare_at, image_size
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def learn_normality(
 def half(camera: Camera) -> Camera:
     """The camera with an image of half the size, rounded up: distances are coarser than pixels."""
     own = camera.intrinsics
-    return Camera(own.resized(-(-own.width // 2), -(-own.height // 2)), camera.world_to_camera)
+    return Camera(own.resized(*fraction((own.width, own.height), 2)), camera.world_to_camera)
 
 
 def group_of(index: int) -> int:

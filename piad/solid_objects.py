@@ -1,6 +1,6 @@
 """Random objects with defects, photographed: what the change net is trained on.
 
-Each is a union of ray-marched solids (`piad.reflectance_solids`), free before a backdrop or on a
+Each is a union of ray-marched solids (`piad.random_objects`), free before a backdrop or on a
 table, written in the MIP layout: a gallery from all sides under one light, queries under others,
 flawless and defective, with masks and true poses. Nothing is taken from the example objects.
 
@@ -13,7 +13,7 @@ import argparse
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,301 +22,36 @@ from scipy.ndimage import label
 from torch import Generator, Tensor
 
 from gaussian_renderer.files import write_image, write_json
+from piad.random_objects import (
+    Chain,
+    Object,
+    random_blob,
+    random_object,
+    random_paint,
+    surface_path,
+)
 from piad.reflectance_data import uniform
 from piad.reflectance_solids import (
-    FAR,
     IMAGE_WIDTH,
-    SAFE_STEP,
     Light,
-    Solid,
-    Solids,
     View,
     develop,
     look_at,
     radiance,
-    random_colours,
     random_light,
-    random_rotation,
-    random_solid,
     see,
-    sines,
 )
 
 SIDE = 400  # px
 GALLERY_VIEWS = 40
 FLAWLESS, DEFECTIVE = 9, 15  # queries of an object
-TABLE_SHARE = 0.4  # of objects that stand on a table
-STACK_SHARE = 0.35  # of objects with a stack of like parts
 SAME_LIGHT = 0.15  # of queries under the gallery's light
 SMALLEST_MASK, LARGEST_MASK = 0.0012, 0.1  # share of the image
 SMALLEST_ISLAND = 6  # px
 PLACES_TRIED = 8
-CONE, CONE_STEPS, CONE_STOP = 16, 40, 0.01  # rays a side that are marched together first
-NEAR = 0.05  # from the ball around a shape; nearer points get the shape's own distance
 KINDS = ("bump", "chip", "missing", "crack", "burr", "stain", "scratch", "bent")
 # As data/make/masks.py: what counts as a change of the surface.
 DEPTH_STEP, NORMAL_COSINE, ALBEDO_STEP, CHANGED_SHARE = 0.012, 0.93, 0.06, 0.34
-
-
-@dataclass(frozen=True)
-class Blob:
-    """An ellipsoid with a wavy outline: centre [3], axes [3, 3] (rows), radii [3], waves [6, 4]."""
-
-    centre: Tensor
-    axes: Tensor
-    radii: Tensor
-    waves: Tensor
-    waviness: float
-
-    @property
-    def ball(self) -> tuple[Tensor, Tensor]:
-        """Centre [3] and radius of a ball that holds it."""
-        return self.centre, 2.0 * self.radii.max()
-
-    def distance(self, points: Tensor) -> Tensor:
-        """Signed distance (about) of points [N, 3]."""
-        local = (points - self.centre) @ self.axes.T / self.radii
-        wave = self.waviness * sines(1.5 * local, self.waves)
-        return (local.norm(dim=1) - 1 + wave) * self.radii.min()
-
-
-@dataclass(frozen=True)
-class Chain:
-    """A tube of one radius along the points [M, 3]."""
-
-    points: Tensor
-    radius: float
-
-    @property
-    def ball(self) -> tuple[Tensor, Tensor]:
-        """Centre [3] and radius of a ball that holds it."""
-        centre = 0.5 * (self.points.amin(0) + self.points.amax(0))
-        return centre, (self.points - centre).norm(dim=1).max() + self.radius
-
-    def distance(self, points: Tensor) -> Tensor:
-        """Signed distance of points [N, 3]."""
-        start, along = self.points[:-1], self.points[1:] - self.points[:-1]
-        offset = points[:, None] - start
-        share = (offset * along).sum(2) / along.square().sum(1).clamp_min(1e-12)
-        return (offset - share.clamp(0, 1)[..., None] * along).norm(dim=2).amin(1) - self.radius
-
-
-def nearby_distance(shape: Blob | Chain, points: Tensor) -> Tensor:
-    """Distance [N] of a shape; far from it, that of a ball around it, which is less."""
-    centre, reach = shape.ball
-    found = (points - centre).norm(dim=1) - reach
-    near = (found < NEAR).nonzero()[:, 0]
-    if len(near):
-        found[near] = shape.distance(points[near])
-    return found
-
-
-@dataclass(frozen=True)
-class Paint:
-    """Another material where `shape` is: colour [3], how much of it, roughness."""
-
-    shape: Blob | Chain
-    colour: Tensor
-    share: float
-    roughness: float
-
-
-@dataclass
-class Stack(Solid):
-    """A solid repeated along its own axis: coils, fins, teeth."""
-
-    pitch: float = 0.2
-    count: int = 3  # to each side
-
-    def local(self, points: Tensor) -> Tensor:
-        """World points [N, 3] in the frame of the nearest repetition."""
-        p = super().local(points)
-        step = (p[:, 2] / self.pitch).round().clamp(-self.count, self.count)
-        return torch.stack([p[:, 0], p[:, 1], p[:, 2] - self.pitch * step], 1)
-
-
-class Object(Solids):
-    """Solids with grain in their normals, and with what a defect adds, cuts and paints."""
-
-    def __init__(self, solids: list[Solid], fillet: float, grains: Tensor, table: bool) -> None:
-        """
-        Args:
-            grains: of each solid's normals, [P, 5]: amplitude, a frequency per axis, phase.
-            table: whether the last solid is one, which no defect touches.
-        """
-        super().__init__(solids, fillet, None, 0.0)
-        self.grains, self.table = grains, table
-        self.room = 1.0  # radius of the solids about the origin, without the table
-        self.warp: tuple[Tensor, float, Tensor] | None = None  # centre [3], width, shift [3]
-        self.added: tuple = ()
-        self.cut: tuple = ()
-        self.paints: tuple[Paint, ...] = ()
-
-    @property
-    def camera_distance(self) -> float:
-        """From where the object about fills the image."""
-        return min(max(self.room / (0.37 * IMAGE_WIDTH), 2.2), 4.4)
-
-    def parts(self, points: Tensor) -> Tensor:
-        """Distances [P, N] of the solids, pushed aside where the object is warped."""
-        if self.warp is not None:
-            centre, width, shift = self.warp
-            away = (points - centre).square().sum(1, keepdim=True)
-            points = points - shift * torch.exp(-0.5 * away / width**2)
-        return super().parts(points)
-
-    def distance(self, points: Tensor) -> Tensor:
-        """Distance [N] of the object as it is."""
-        found = super().distance(points)
-        for shape in self.added:
-            found = torch.minimum(found, nearby_distance(shape, points))
-        for shape in self.cut:
-            found = torch.maximum(found, -nearby_distance(shape, points))
-        return found
-
-    def march(
-        self, origin: Tensor, rays: Tensor, start: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """As the base's; an image's rays are first marched as cones of CONE x CONE of them."""
-        side = math.isqrt(len(rays))
-        if start is None and side * side == len(rays) and side % CONE == 0:
-            blocks = rays.reshape(side // CONE, CONE, side // CONE, CONE, 3)
-            middle = F.normalize(blocks.mean((1, 3)).reshape(-1, 3), dim=1)
-            width = (blocks - middle.reshape(side // CONE, 1, -1, 1, 3)).norm(dim=4).max()
-            depth = self._march_cones(origin, middle, width)
-            depth = depth.reshape(side // CONE, 1, -1, 1)
-            start = depth.expand(-1, CONE, -1, CONE).reshape(-1)
-        return super().march(origin, rays, start)
-
-    def _march_cones(self, origin: Tensor, rays: Tensor, width: Tensor) -> Tensor:
-        """Distances [N] along rays [N, 3] up to which cones of `width` per distance are empty."""
-        depth, going = torch.full((len(rays),), 1.0), torch.arange(len(rays))
-        for _ in range(CONE_STEPS):
-            gap = self.distance(origin + depth[going, None] * rays[going])
-            step = SAFE_STEP * (gap - width * depth[going])
-            depth[going] += step.clamp_min(0)
-            going = going[(step > CONE_STOP) & (depth[going] < FAR)]
-            if not len(going):
-                break
-        return depth
-
-    def normals(self, points: Tensor) -> Tensor:
-        """Normals [N, 3] with the grain of the nearest solid."""
-        smooth = super().normals(points)
-        owner = self.parts(points).argmin(0)
-        grain, waves = self.grains[owner], torch.stack([s.waves for s in self.solids])[owner]
-        phase = points * grain[:, 1:4] + grain[:, 4:]
-        tilt = torch.sin(phase + 3 * torch.sin(phase.roll(1, 1) * 0.7 + waves[:, :3, 3]))
-        return F.normalize(smooth + grain[:, :1] * tilt, dim=1)
-
-    def materials(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Albedo, metal and roughness of the nearest solid, and paint over it."""
-        albedo, metal, roughness = super().materials(points)
-        for paint in self.paints:
-            inside = (nearby_distance(paint.shape, points) < 0)[:, None] * paint.share
-            albedo = albedo + inside * (paint.colour - albedo)
-            metal = metal * (1 - inside)
-            roughness = roughness + inside * (paint.roughness - roughness)
-        return albedo, metal, roughness
-
-
-def random_object(generator: Generator) -> Object:
-    """Three to six solids about the origin; some stand on a table."""
-    count = int(torch.randint(3, 7, (), generator=generator))
-    solids = [random_solid(generator, spread=0.4) for _ in range(count)]
-    if torch.rand((), generator=generator) < STACK_SHARE:
-        solids[0] = _stack(solids[0], generator)
-        solids = solids[: int(torch.randint(1, 4, (), generator=generator))]
-    _choose_materials(solids, generator)
-    steps = torch.linspace(-1.5, 1.5, 56)
-    grid = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    inside = grid[torch.stack([solid.distance(grid) for solid in solids]).amin(0) < 0.02]
-    middle = 0.5 * (inside.amin(0) + inside.amax(0))
-    for solid in solids:
-        solid.centre = solid.centre - middle
-    inside = inside - middle
-    table = bool(torch.rand((), generator=generator) < TABLE_SHARE)
-    if table:
-        solids.append(_table(float(inside[:, 2].min()), generator))
-    fillet = float(uniform(0.004, 0.03, generator, 1))
-    amplitude = 0.12 * uniform(0, 1, generator, len(solids), 1) ** 2
-    frequency = torch.exp(uniform(1.5, 4.2, generator, len(solids), 3))
-    phase = uniform(0, 2 * math.pi, generator, len(solids), 1)
-    found = Object(solids, fillet, torch.cat([amplitude, frequency, phase], 1), table)
-    found.room = float(inside.norm(dim=1).max())
-    for _ in range(int(torch.randint(0, 9, (), generator=generator))):
-        _add_detail(found, generator)
-    return found
-
-
-def _stack(solid: Solid, generator: Generator) -> Stack:
-    """Rings or rods side by side instead of one solid."""
-    own = vars(solid) | {"kind": "ring" if torch.rand((), generator=generator) < 0.6 else "rod"}
-    across, thick = uniform(0.15, 0.45, generator, 1), uniform(0.1, 0.3, generator, 1)
-    own["size"] = torch.cat([across, thick, thick])
-    if own["kind"] == "rod":
-        own["size"] = torch.cat([across * 1.5, thick * 0.2, thick])
-    own["centre"] = 0.3 * solid.centre
-    pitch = float(thick) * float(uniform(0.75, 1.3, generator, 1))
-    return Stack(**own, pitch=pitch, count=int(torch.randint(2, 5, (), generator=generator)))
-
-
-def _choose_materials(solids: list[Solid], generator: Generator) -> None:
-    """Half of the objects are of one material, most of these of metal; others stay as they are."""
-    draw = float(torch.rand((), generator=generator))
-    for solid in solids:
-        if torch.rand((), generator=generator) < 0.3:  # narrow grooves, fine print
-            solid.period *= 0.3
-    if draw > 0.55:
-        return
-    metal = draw < 0.35
-    level = float(torch.exp(uniform(-1.6, -0.2, generator, 1)))
-    tint = torch.exp((0.12 if metal else 0.5) * torch.randn(3, generator=generator))
-    contrast = float(uniform(0.0, 0.5, generator, 1)) ** 2
-    roughness = float(uniform(0.15, 0.65, generator, 1))
-    for solid in solids:
-        shades = torch.exp(contrast * torch.randn(3, 1, generator=generator))
-        solid.palette = (level * tint * shades).clamp(0.02, 0.92)
-        solid.metal = float(metal)
-        solid.roughness = roughness * float(uniform(0.8, 1.3, generator, 1))
-        if torch.rand((), generator=generator) < 0.6:
-            solid.pattern = 0
-
-
-def _add_detail(found: Object, generator: Generator) -> None:
-    """A rib, a groove, a knob, a hole or a mark that belongs to the flawless object."""
-    rays = F.normalize(torch.randn(64, 3, generator=generator), dim=1)
-    origin = -2.5 * rays[0] + 0.3 * torch.randn(3, generator=generator)
-    aim = F.normalize(0.3 * rays - origin, dim=1)
-    depth, hit = found.march(origin, aim)
-    points = (origin + depth[:, None] * aim)[hit]
-    points = points[found.parts(points).argmin(0) < len(found.solids) - found.table]
-    if not len(points):
-        return
-    place, kind = points[0], int(torch.randint(5, (), generator=generator))
-    normal = Solids.normals(found, place[None])[0]
-    size = float(torch.exp(uniform(math.log(0.04), math.log(0.15), generator, 1)))
-    if kind < 2:
-        path = _path(found, place, normal, generator)
-        chain = Chain(path, float(uniform(0.01, 0.03, generator, 1)))
-        found.added, found.cut = (
-            ((*found.added, chain), found.cut) if kind else (found.added, (*found.cut, chain))
-        )
-    elif kind == 2:
-        found.added = (*found.added, _blob(place, size, generator))
-    elif kind == 3:
-        found.cut = (*found.cut, _blob(place, size, generator))
-    else:
-        found.paints = (*found.paints, _paint(_blob(place, size, generator), generator))
-
-
-def _table(lowest: float, generator: Generator) -> Solid:
-    """A round table right below the solids."""
-    table, height = random_solid(generator), 0.05
-    table.kind, table.axes, table.metal = "rod", torch.eye(3), 0.0
-    table.size = torch.tensor([float(uniform(1.9, 3.0, generator, 1)), height, height])
-    table.centre = torch.tensor([0.0, 0.0, lowest - 1.5 * height + 0.01])
-    return table
 
 
 def random_direction(table: bool, generator: Generator) -> Tensor:
@@ -360,26 +95,29 @@ def random_defect(
     length = unit * float(uniform(0.06, 0.3, generator, 1))
     outward = torch.linspace(0, 1, 5)[:, None] * normal * length
     if kind == "bump":
-        broken.added = (*broken.added, _blob(place, size * 0.7, generator))
+        broken.added = (*broken.added, random_blob(place, size * 0.7, generator))
     elif kind in ("chip", "missing"):
         size = size if kind == "chip" else unit * float(uniform(0.15, 0.35, generator, 1))
-        broken.cut = (*broken.cut, _blob(place + 0.3 * size * normal, size, generator))
+        broken.cut = (*broken.cut, random_blob(place + 0.3 * size * normal, size, generator))
         if torch.rand((), generator=generator) < 0.5:  # what lies below has a colour of its own
-            below = _paint(_blob(place, 1.5 * size, generator), generator)
+            below = random_paint(random_blob(place, 1.5 * size, generator), generator)
             broken.paints = (*broken.paints, below)
     elif kind == "crack":
         radius = unit * float(uniform(0.008, 0.02, generator, 1))
-        broken.cut = (*broken.cut, Chain(_path(flawless, place, normal, generator), radius))
+        broken.cut = (*broken.cut, Chain(surface_path(flawless, place, normal, generator), radius))
     elif kind == "burr":
         sway = 0.05 * torch.randn(5, 3, generator=generator) * torch.linspace(0, 1, 5)[:, None]
         radius = unit * float(uniform(0.012, 0.035, generator, 1))
         broken.added = (*broken.added, Chain(place + outward + sway, radius))
     elif kind == "stain":
-        broken.paints = (*broken.paints, _paint(_blob(place, size, generator), generator))
+        broken.paints = (
+            *broken.paints,
+            random_paint(random_blob(place, size, generator), generator),
+        )
     elif kind == "scratch":
         radius = unit * float(uniform(0.007, 0.016, generator, 1))
-        path = Chain(_path(flawless, place, normal, generator), radius)
-        broken.paints = (*broken.paints, _paint(path, generator))
+        path = Chain(surface_path(flawless, place, normal, generator), radius)
+        broken.paints = (*broken.paints, random_paint(path, generator))
     elif len(flawless.solids) - flawless.table > 1 and torch.rand((), generator=generator) < 0.4:
         _move_solid(broken, place, generator)
     else:
@@ -387,38 +125,6 @@ def random_defect(
         shift = 0.5 * width * F.normalize(torch.randn(3, generator=generator), dim=0)
         broken.warp = place, width, shift * float(uniform(0.3, 1.0, generator, 1))
     return broken
-
-
-def _blob(centre: Tensor, size: float, generator: Generator) -> Blob:
-    waves = torch.cat(
-        [2.5 * torch.randn(6, 3, generator=generator), uniform(0, 6.3, generator, 6, 1)], 1
-    )
-    radii = size * torch.exp(uniform(-0.6, 0.3, generator, 3))
-    waviness = float(uniform(0.0, 0.4, generator, 1))
-    return Blob(centre, random_rotation(generator), radii, waves, waviness)
-
-
-def _paint(shape: Blob | Chain, generator: Generator) -> Paint:
-    return Paint(
-        shape,
-        random_colours(1, generator)[0],
-        float(uniform(0.5, 1.0, generator, 1)),
-        float(uniform(0.15, 0.9, generator, 1)),
-    )
-
-
-def _path(flawless: Object, place: Tensor, normal: Tensor, generator: Generator) -> Tensor:
-    """A wandering line on the surface through a place, [M, 3]."""
-    heading = torch.randn(3, generator=generator)
-    point, points = place, [place]
-    for _ in range(int(torch.randint(5, 14, (), generator=generator))):
-        heading = heading + 0.5 * torch.randn(3, generator=generator)
-        heading = F.normalize(heading - (heading @ normal) * normal, dim=0)
-        point = point + 0.04 * heading
-        normal = Solids.normals(flawless, point[None])[0]
-        point = point - flawless.distance(point[None]) * normal
-        points.append(point)
-    return torch.stack(points)
 
 
 def _move_solid(broken: Object, place: Tensor, generator: Generator) -> None:

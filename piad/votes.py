@@ -20,7 +20,7 @@ from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.rounds import AROUND_PX, CONTRAST_FLOOR
 from piad.target import Target, object_box
-from retrieval.compare import opponent
+from retrieval.compare import described
 
 BLOCK_PX = 8  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
 PROBE = 0.0044  # rad about the object, or share of its distance: the derivative's step to each side
@@ -101,12 +101,6 @@ def agreed(votes: Tensor, counts: Tensor) -> Tensor:
     return torch.where(same, steps[0].sign() * steps[:3].abs().amin(0), 0.0)
 
 
-def _described(image: Tensor, alpha: Tensor | None) -> Tensor:
-    """Luma and opponent colours of [N, 6, h, w], then alpha [N, 1, h, w] where it is known."""
-    colours = opponent(image)
-    return colours if alpha is None else torch.cat([colours, alpha], 1)
-
-
 @torch.no_grad()
 def settled(
     target: Target, poses: Tensor, hessians: Tensor, models: ModelPair, share: float
@@ -125,8 +119,8 @@ def settled(
     seen = models.render(torch.from_numpy(probes).to(target.image), target.intrinsics)
     box = object_box(seen.cover > 0, BLOCK_PX, 2 * BLOCK_PX)  # no window is cut off
     shown, cover = seen.over(models.background)[box], seen.cover[box]
-    after, before = _described(shown, None if hidden else cover).chunk(2)
-    query = _described(target.image[box], None if hidden else target.silhouette[box])
+    after, before = described(shown, None if hidden else cover).chunk(2)
+    query = described(target.image[box], None if hidden else target.silhouette[box])
     shares = ((1 - share) / 3,) * 3 + (share / 3,) * 3 + (() if hidden else (SILHOUETTE,))
     weight = constant(shares, shown)[:, None, None]
     if target.backdrop is None:  # what is behind the object is not the models'
