@@ -29,6 +29,7 @@ OBJECTS = {
     "05Joint": Kind("joint", ("missing", "stain", "crack"), on_table=True),
     "Knob": Kind("knob", ("chip", "scratch", "stain", "misprint")),
     "Bracket": Kind("bracket", ("dent", "missing", "scratch", "plugged")),
+    "Jug": Kind("jug", ("chip", "crack", "crawl", "run")),
 }
 
 
