@@ -30,6 +30,7 @@ OBJECTS = {
     "Knob": Kind("knob", ("chip", "scratch", "stain", "misprint")),
     "Bracket": Kind("bracket", ("dent", "missing", "scratch", "plugged")),
     "Jug": Kind("jug", ("chip", "crack", "crawl", "run")),
+    "Board": Kind("board", ("missing", "skewed", "bent", "scorch")),
 }
 
 
