@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.make import cameras, lights, masks, photo, reconstruct
+from data.make import board, cameras, lights, masks, objects, photo, reconstruct
 
 DATA = Path(__file__).parents[1] / "data"
 SPRING, JOINT = DATA / "MIP/Spring", DATA / "Colmap/05Joint"
@@ -199,3 +199,33 @@ def test_only_the_surface_counts_as_changed():
     hit[0, 3] = True
     changed = masks.changed_surface(flawless, masks.Hits(hit, depth, up, albedo))
     assert changed.tolist() == [[False, True, True, True]]
+
+
+@pytest.mark.parametrize("name", objects.OBJECTS)
+def test_defects_are_plain_numbers_and_depend_on_their_seed_only(name):
+    pytest.importorskip("scipy")
+    module = objects.OBJECTS[name].load()
+    for kind in objects.OBJECTS[name].defects:
+        first, again, other = (
+            module.random_defect(kind, np.random.default_rng(seed)) for seed in (3, 3, 4)
+        )
+        assert json.loads(json.dumps(first)) == again != other
+        if not objects.OBJECTS[name].on_table:
+            assert np.shape(module.defect_normal(first)) == (3,)
+    with pytest.raises(ValueError, match="has no defect 'rust'"):
+        module.random_defect("rust", np.random.default_rng(0))
+
+
+def test_a_defective_board_differs_in_the_parts_it_names():
+    whole = board.parts(None)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        missing = board.random_defect("missing", rng)
+        assert [*whole[: missing["part"]], *whole[missing["part"] + 1 :]] == board.parts(missing)
+        for kind in ("skewed", "bent"):
+            defect = board.random_defect(kind, rng)
+            made = board.parts(defect)
+            moved = [k for k, part in enumerate(whole) if part != made[k]]
+            count = int(defect.get("count", 1))
+            assert moved == list(range(defect["part"], defect["part"] + count))
+            assert all((whole[k].form == "pin") == (kind == "bent") for k in moved)
