@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from piad.relight import (
     _blur,
+    averaged,
     masked_median,
     plain_backdrop,
     relight,
@@ -86,6 +87,15 @@ def test_a_tilted_backdrop_is_a_plane_fitted_past_outliers():
     assert (found - plane).abs().max() < 0.01
 
 
+def test_a_strip_of_backdrop_tells_the_same_plane_however_bright_it_is():
+    generator = torch.Generator().manual_seed(0)
+    dark = 0.02 * torch.rand(1, 3, 50, 60, generator=generator)
+    empty = torch.zeros(1, 1, 50, 60, dtype=torch.bool)
+    empty[..., :3] = True
+    found = plain_backdrop(0.8 + dark, empty) - plain_backdrop(dark, empty)
+    assert (found - 0.8).abs().max() < 2e-6
+
+
 def test_robust_weights_fall_with_the_residual():
     residual = torch.tensor([0.0, 0.01, 0.01, 0.02, 1.0]).reshape(1, 1, 1, 5)
     weights = robust_weights(residual, torch.ones(1, 1, 1, 5, dtype=torch.bool)).flatten()
@@ -113,12 +123,20 @@ def test_shrinking_is_opencvs_mean_over_areas(size):
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
-def test_blurring_is_scipys_gaussian_with_nothing_outside():
+@pytest.mark.parametrize("size", [(20, 31), (10, 8), (5, 3)])
+def test_averaging_is_torchs_mean_over_areas(size):
+    image = torch.rand(2, 3, 40, 32, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.adaptive_avg_pool2d(image, size)
+    torch.testing.assert_close(averaged(image, size), expected)
+
+
+@pytest.mark.parametrize("sigma", [2.5, 9.0])
+def test_blurring_is_scipys_gaussian_with_nothing_outside(sigma):
     image = torch.rand(1, 1, 20, 31, generator=torch.Generator().manual_seed(0))
     expected = ndimage.gaussian_filter(
-        image[0, 0].double().numpy(), 2.5, mode="constant", truncate=10.0
+        image[0, 0].double().numpy(), sigma, mode="constant", truncate=10.0
     )
-    np.testing.assert_allclose(_blur(image, 2.5)[0, 0].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(_blur(image, sigma)[0, 0].numpy(), expected, atol=1e-6)
 
 
 def test_a_batch_is_relit_as_its_images_alone():
