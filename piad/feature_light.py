@@ -10,10 +10,9 @@ part of the object, no map that serves the rest explains it, and robust weights 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from piad.relight import MAD_TO_SIGMA, masked_median
+from piad.relight import MAD_TO_SIGMA, averaged, masked_median
 
 ROUNDS = 2  # refits with robust weights
 OUTLIER_SCALES = 3.0  # residuals of so many robust standard deviations count a quarter
@@ -39,25 +38,38 @@ def carry_features(photo: Tensor, flawless: Tensor, alpha: Tensor, ridge: float)
         mean(photo) + M x, [P, C, h, w]; `flawless` where fewer than LEAST_PLACES cells show the
         object: so few would let a defect explain itself.
     """
-    inside = F.interpolate(alpha, photo.shape[-2:], mode="area") > 0.5
-    enough = inside.sum((2, 3), keepdim=True) >= LEAST_PLACES
+    inside = averaged(alpha, photo.shape[-2:]) > 0.5
+    enough = inside.sum((2, 3)).unsqueeze(2) >= LEAST_PLACES  # [P, 1, 1]
     x, y, mask = flawless.flatten(2), photo.flatten(2), inside.flatten(2).to(photo)  # [P, C, n]
-    identity = torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
-    carried, weights = x, mask
-    for round_number in range(ROUNDS + 1):
-        if round_number > 0:
-            residual = (y - carried).norm(dim=1, keepdim=True)
-            typical = masked_median(residual.unflatten(2, inside.shape[-2:]), inside)[..., 0]
-            scale = (MAD_TO_SIGMA * OUTLIER_SCALES * typical).clamp_min(TINY)
-            weights = mask / (1 + (residual / scale).square()).square()
-        share = weights / weights.sum(-1, keepdim=True).clamp_min(TINY)
-        mean_x, mean_y = (x * share).sum(-1, keepdim=True), (y * share).sum(-1, keepdim=True)
-        from_mean = x - mean_x
-        weighted = (from_mean * share).mT
-        own, across = from_mean @ weighted, (y - mean_y) @ weighted  # <x x'>, <y x'>
-        pull = ridge * own.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(TINY**2)
-        # Symmetric and positive: Cholesky, batched on the device without waiting for it.
-        factor = torch.linalg.cholesky_ex(own + pull * identity).L
-        matrix = torch.cholesky_solve((across + pull * identity).mT, factor).mT
-        carried = matrix @ from_mean + mean_y
-    return torch.where(enough, carried.unflatten(2, inside.shape[-2:]), flawless)
+    scratch = torch.empty_like(x)  # on CPUs fresh memory costs more than the arithmetic
+    matrix, shift = _least_squares(x, y, mask, ridge, scratch)
+    for _ in range(ROUNDS):
+        difference = torch.baddbmm(y, matrix, x, alpha=-1, out=scratch).sub_(shift)
+        residual = difference.square_().sum(1, keepdim=True).sqrt_()
+        typical = masked_median(residual.unflatten(2, inside.shape[-2:]), inside)[..., 0]
+        scale = (MAD_TO_SIGMA * OUTLIER_SCALES * typical).clamp_min(TINY)
+        weights = mask / (1 + (residual / scale).square()).square()
+        matrix, shift = _least_squares(x, y, weights, ridge, scratch)
+    matrix = torch.where(enough, matrix, torch.eye(x.shape[1], device=x.device, dtype=x.dtype))
+    shift = torch.where(enough, shift, 0)
+    return torch.baddbmm(shift, matrix, x, out=scratch).unflatten(2, inside.shape[-2:])
+
+
+def _least_squares(
+    x: Tensor, y: Tensor, weights: Tensor, ridge: float, scratch: Tensor
+) -> tuple[Tensor, Tensor]:
+    """M [P, C, C] and t [P, C, 1] of y = M x + t; see `carry_features`.
+
+    Args:
+        x, y: [P, C, n]; weights: [P, 1, n], >= 0; scratch: like x, overwritten.
+    """
+    share = weights / weights.sum(-1, keepdim=True).clamp_min(TINY)
+    mean_x, mean_y = x @ share.mT, y @ share.mT
+    weighted = torch.sub(x, mean_x, out=scratch).mul_(share).mT  # sums to 0: no mean of y is needed
+    own, across = x @ weighted, y @ weighted  # <x x'>, <y x'>
+    pull = ridge * own.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(TINY**2)
+    pull = pull * torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
+    # Symmetric and positive: Cholesky, batched on the device without waiting for it.
+    factor = torch.linalg.cholesky_ex(own + pull).L
+    matrix = torch.cholesky_solve((across + pull).mT, factor).mT
+    return matrix, mean_y - matrix @ mean_x
