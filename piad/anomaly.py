@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gaussian_renderer.errors import UserError
 from piad.feature_light import carry_features
-from piad.relight import relight
+from piad.relight import length, relight, resized
 
 DISTANCES = ("both", "direction", "energy", "difference")
 KINDS = {"both": ("direction", "energy")}  # distances that are added
@@ -164,11 +164,6 @@ class Compared:
         return torch.cat([resized(distances, size) for distances in self.distances], 1)
 
 
-def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resampling of [B, C, h, w] to (height, width)."""
-    return F.interpolate(image, size, mode="bilinear", align_corners=False)
-
-
 def fraction(size: Sequence[int], by: int) -> tuple[int, int]:
     """Both sides of an image divided, rounded up."""
     return -(-size[0] // by), -(-size[1] // by)
@@ -192,20 +187,19 @@ def compare_images(
         net: feature network on the device of the images; all images are one batch of it.
         cfg: the choices.
     """
-    photos, drawn = [], []
+    pairs = []
     if cfg.detect_branches != "reflectance":
-        photos, drawn = [query], [rendering]
+        pairs.append((query, rendering))
     if cfg.detect_branches != "colour":
-        photos, drawn = [*photos, query_reflectance], [*drawn, rendering_reflectance]
-    if cfg.relight_window > 0:
-        twice = alpha.repeat(len(drawn), 1, 1, 1)
-        lit = relight(torch.cat(drawn), torch.cat(photos), twice, cfg.relight_window)
-        drawn = list(lit.split(len(query)))
-    cover = alpha.repeat_interleave(len(photos), 0)
-    images = torch.stack([image for pair in zip(photos, drawn, strict=True) for image in pair], 1)
-    found = layer_distances(images.flatten(0, 1), cover, net, cfg)
-    distances = [layer.unflatten(0, (len(query), len(photos))).squeeze(2) for layer in found]
-    return Compared(distances, torch.cat(photos, 1), torch.cat(drawn, 1), alpha)
+        pairs.append((query_reflectance, rendering_reflectance))
+    photos, drawn = (torch.stack(images, 1).flatten(0, 1) for images in zip(*pairs, strict=True))
+    cover = alpha.repeat_interleave(len(pairs), 0)
+    lit = relight(drawn, photos, cover, cfg.relight_window) if cfg.relight_window > 0 else drawn
+    found = layer_distances(torch.stack([photos, lit], 1).flatten(0, 1), cover, net, cfg)
+    several = len(query), len(pairs)
+    distances = [layer.unflatten(0, several).squeeze(2) for layer in found]
+    photos, lit = (images.unflatten(0, several).flatten(1, 2) for images in (photos, lit))
+    return Compared(distances, photos, lit, alpha)
 
 
 @torch.inference_mode()
@@ -260,7 +254,7 @@ def energy(query: Tensor, rendering: Tensor) -> Tensor:
 
 def squared_distance(query: Tensor, rendering: Tensor) -> Tensor:
     """Sum over channels of squared differences, [B, C, h, w] -> [B, 1, h, w] (PIAD)."""
-    return (query - rendering).square().sum(1, keepdim=True)
+    return (query - rendering).square_().sum(1, keepdim=True)
 
 
 def unit_features(features: Tensor) -> Tensor:
@@ -268,7 +262,7 @@ def unit_features(features: Tensor) -> Tensor:
 
     A lamp that brightens a place lengthens its features more than it turns them.
     """
-    return F.normalize(features, dim=1) * 0.5**0.5
+    return features * (0.5**0.5 / length(features).clamp_min(TINY))
 
 
 def least_over_shifts(query: Tensor, rendering: Tensor, shift: int) -> Tensor:

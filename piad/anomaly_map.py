@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from piad.anomaly import TINY, Compared, DetectConfig, resized
+from piad.anomaly import TINY, Compared, DetectConfig
+from piad.relight import resized
 
 if TYPE_CHECKING:
     from piad.change_net import ChangeNet

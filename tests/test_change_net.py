@@ -84,6 +84,24 @@ def test_weights_come_back_as_they_were_written(tmp_path):
     assert found.fingerprint != again.fingerprint
 
 
+@pytest.mark.parametrize(("width", "members"), [(32, 1), (20, 2), (8, 3)])
+def test_folding_changes_rounding_alone(width, members):
+    torch.manual_seed(0)
+    net = ChangeNet(width=width, fine=8, members=members)
+    for norm in net.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            for values in (norm.weight.data, norm.running_var):
+                values.uniform_(0.5, 2)
+            for values in (norm.bias.data, norm.running_mean):
+                values.normal_(0, 0.3)
+    net.eval().requires_grad_(False)
+    seen = compared(), normal()
+    expected = net.map(*seen)
+    folded = net.folded()
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    torch.testing.assert_close(folded.map(*seen), expected)
+
+
 def test_the_shipped_net_tells_a_change_from_another_lamp():
     """Distances that all layers share, where the image changes, against faint ones everywhere."""
     net = load_change_net(CFG, Lite2, "cpu")
