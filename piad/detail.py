@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaussian_renderer.camera import Camera, Intrinsics
+from gaussian_renderer.camera import Camera
 
 if TYPE_CHECKING:
     from piad.anomaly import DetectConfig
@@ -98,15 +98,14 @@ class GalleryDetail:
             halfway: id of a view that counts as if it looked from half the angle to the next: what
                 a camera between views would find.
         """
-        depth, alpha = seen.depth[0], seen.alpha[0]
-        points = _world_points(depth, camera)
-        total, weights = torch.zeros_like(seen.image), torch.zeros_like(depth)
+        points = _world_points(seen.depth[0], camera)
+        total, weights = torch.zeros_like(seen.image), torch.zeros_like(seen.depth)
         for index, angle in self.nearest(camera, without, halfway):
             found, visible = _look_up(self._view(index), points)
-            weight = visible * math.exp(-0.5 * (angle / ANGLE_DEG) ** 2)
-            total += weight * found
+            weight = visible.to(weights).mul_(math.exp(-0.5 * (angle / ANGLE_DEG) ** 2))
+            total.addcmul_(found, weight)
             weights += weight
-        return total / (weights + DOUBT) * (alpha > COVERED)
+        return total.mul_((seen.alpha[:1] > COVERED) / (weights + DOUBT))
 
     def _direction(self, camera: Camera) -> Tensor:
         """Unit vector from the object's centre to the camera, [3], float64."""
@@ -142,27 +141,29 @@ def _world_points(depth: Tensor, camera: Camera) -> Tensor:
     intrinsics, viewmat = camera.intrinsics, camera.viewmat(depth.device, depth.dtype)
     x = (torch.arange(depth.shape[1]).to(depth) + 0.5 - intrinsics.cx) / intrinsics.fx
     y = (torch.arange(depth.shape[0]).to(depth) + 0.5 - intrinsics.cy) / intrinsics.fy
-    rays = torch.stack([x.expand_as(depth), y[:, None].expand_as(depth), torch.ones_like(depth)])
-    return torch.einsum("ji,jhw->ihw", viewmat[:3, :3], rays * depth - viewmat[:3, 3, None, None])
+    local = torch.stack([x * depth, y[:, None] * depth, depth]) - viewmat[:3, 3, None, None]
+    return (viewmat[:3, :3].T @ local.flatten(1)).unflatten(1, depth.shape)
 
 
 def _look_up(view: _Seen, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences [6, H, W] of a view at points of the world [3, H, W], and 1 where it sees them
-    [H, W]: in front of it, inside its image, at the depth that it has there."""
-    viewmat = view.camera.viewmat(points.device, points.dtype)
-    local = torch.einsum("ij,jhw->ihw", viewmat[:3, :3], points) + viewmat[:3, 3, None, None]
-    z = local[2]
-    grid = _image_grid(local, view.camera.intrinsics)
+    """Differences [6, H, W] of a view at points of the world [3, H, W], and whether it sees them
+    [1, H, W]: in front of it, inside its image, at the depth that it has there."""
+    to_image = _image_matrix(view.camera).to(points)  # [3, 4]
+    moved = torch.addmm(to_image[:, 3:], to_image[:, :3], points.flatten(1))  # [3, H W]
+    z = moved[2]
+    grid = (moved[:2] / z.clamp_min(1e-6)).T.unflatten(0, points.shape[1:])
+    inside = moved[:2].abs().amax(0) < z
     stacked = view.stacked.to(points.dtype)
-    sampled = F.grid_sample(stacked[None], grid[None], align_corners=False)[0]
-    visible = (grid.abs() < 1).all(-1) & (z > 0) & (sampled[7] > COVERED)
-    visible &= (sampled[6] - z).abs() < DEPTH_TOLERANCE * z
-    return sampled[:6], visible.to(points.dtype)
+    sampled = F.grid_sample(stacked[None], grid[None], align_corners=False)[0].flatten(1)
+    visible = inside & (sampled[7] > COVERED) & ((sampled[6] - z).abs() < DEPTH_TOLERANCE * z)
+    size = points.shape[1:]
+    return sampled[:6].unflatten(1, size), visible.unflatten(0, size)[None]
 
 
-def _image_grid(local: Tensor, intrinsics: Intrinsics) -> Tensor:
-    """Where points in camera axes [3, H, W] fall on the image, [H, W, 2]: -1..1 from its edges."""
-    z = local[2].clamp_min(1e-6)
-    x = (local[0] / z * intrinsics.fx + intrinsics.cx) / intrinsics.width
-    y = (local[1] / z * intrinsics.fy + intrinsics.cy) / intrinsics.height
-    return 2 * torch.stack([x, y], -1) - 1
+def _image_matrix(camera: Camera) -> Tensor:
+    """World points to z times (x, y, 1), x and y -1..1 from edge to edge of the image: [3, 4]."""
+    own = camera.intrinsics
+    x = [2 * own.fx / own.width, 0, 2 * own.cx / own.width - 1]
+    y = [0, 2 * own.fy / own.height, 2 * own.cy / own.height - 1]
+    calibration = torch.tensor([x, y, [0, 0, 1]], dtype=torch.float64)
+    return calibration @ camera.world_to_camera[:3].double()
