@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 VERSION = 5  # raise when the same inputs give other values
 GROUPS = 5  # of views; the threshold leaves one out at a time
 TINY = 1e-3  # px; keeps empty sums from being divided by nothing
-# Rendered at once: a CUDA back end is compiled for each number of channels, and colour and
-# reflectance need this one anyway.
+# Rendered at once on GPUs: a CUDA back end is compiled for each number of channels, and colour and
+# reflectance need this one anyway. A CPU takes any number, all in one pass.
 CHANNELS = 6
 LEAST_WEIGHT = 0.25  # px at half size: a Gaussian seen by less than that gets the object's mean
 
@@ -63,9 +63,10 @@ class Normality:
             model: the Gaussians that were taught.
         """
         count, small = self.gaussians.shape[1], half(camera)
-        fill = (0, -count % CHANNELS)
+        at_once = CHANNELS if model.means.is_cuda else count
+        fill = (0, -count % at_once)
         values, empty = F.pad(self.gaussians, fill), F.pad(self.backdrop, fill)
-        parts = zip(values.split(CHANNELS, 1), empty.split(CHANNELS), strict=True)
+        parts = zip(values.split(at_once, 1), empty.split(at_once), strict=True)
         images = [render_values(model, small, own, behind).image for own, behind in parts]
         return torch.cat(images)[:count], self.scale
 
