@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 4  # raise when the same inputs give other scores
+VERSION = 5  # raise when the same inputs give other scores
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
 JITTER_SHARE = 5e-4  # of the object's distance, shift of the object

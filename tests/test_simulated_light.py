@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from piad.models import ModelPair
-from piad.simulated_light import under_another_lamp, visible_surface
+from piad.simulated_light import SHININESS, _arriving, _lamp, under_another_lamp, visible_surface
 from tests.gaussian_scene import ball, photos, ring_of_cameras
 from tests.retrieval_scene import patchwork
 
@@ -52,3 +52,25 @@ def test_lamps_shade_the_object_by_its_sides(world):
         ratio = (relit(world, seed) + 0.02) / (photo + 0.02)
         spreads.append((ratio[:, inside].std(1) / ratio[:, inside].mean(1)).mean())
     assert torch.stack(spreads).median() > 0.1
+
+
+def test_the_side_away_from_a_lamp_is_in_shadow():
+    fine = patchwork(6000, channels=3, radii=(0.8, 0.8, 0.8))
+    models, camera = ModelPair(fine, fine), ring_of_cameras(5, size=144)[2]
+    surface, lamp = visible_surface(models, camera), torch.tensor([0.8, 0.0, -0.6])
+    arriving = _arriving(surface, models, camera, lamp, blur=0.005)[0]
+    inside = surface.alpha[0] > 0.9
+    towards = (surface.normals * lamp[:, None, None]).sum(0)
+    assert arriving[inside & (towards > 0.8)].mean() > 0.9
+    assert arriving[inside & (towards < -0.1)].mean() < 0.1
+    behind = _arriving(surface, models, camera, torch.tensor([0.0, 0.0, -1.0]), blur=0.005)[0]
+    assert behind[inside].mean() > 0.98  # nothing between the object and a lamp at the camera
+
+
+def test_wide_highlights_are_dim(world, monkeypatch):
+    surface, peaks = visible_surface(*world[:2]), []
+    for shininess in SHININESS:
+        monkeypatch.setattr("piad.simulated_light.SHININESS", (shininess, shininess))
+        lamp = torch.tensor([0.0, 0.0, -1.0])  # where the camera is: its mirror image is seen
+        peaks.append(float(_lamp(surface, lamp, torch.Generator().manual_seed(0))[1].max()))
+    assert peaks[0] < 0.4 * peaks[1]
