@@ -26,7 +26,8 @@ from piad.reflectance_solids import (
 )
 
 TABLE_SHARE = 0.4  # of objects that stand on a table
-STACK_SHARE = 0.35  # of objects with a stack of like parts
+STACK_SHARE = 0.35  # of objects with a stack of like parts or a coil
+COIL_SHARE = 0.4  # ... of these, with a coil
 CONE, CONE_STEPS, CONE_STOP = 16, 40, 0.01  # rays a side that are marched together first
 NEAR = 0.05  # from the ball around a shape; nearer points get the shape's own distance
 
@@ -106,6 +107,25 @@ class Stack(Solid):
         p = super().local(points)
         step = (p[:, 2] / self.pitch).round().clamp(-self.count, self.count)
         return torch.stack([p[:, 0], p[:, 1], p[:, 2] - self.pitch * step], 1)
+
+
+@dataclass
+class Coil(Solid):
+    """A wire wound about the solid's own axis: springs, threads."""
+
+    radius: float = 0.3  # of the wire's middle line about the axis
+    wire: float = 0.05
+    pitch: float = 0.2
+    count: int = 3  # turns to each side of the middle one
+
+    def distance(self, points: Tensor) -> Tensor:
+        """Signed distance (about) of points [N, 3]."""
+        p = self.local(points)
+        turn = p[:, 2] / self.pitch - torch.atan2(p[:, 1], p[:, 0]) / (2 * math.pi)
+        rise = self.pitch * (turn - turn.round().clamp(-self.count, self.count))
+        slope = self.pitch / (2 * math.pi * self.radius)
+        aside = rise / math.hypot(1, slope)
+        return torch.hypot(p[:, :2].norm(dim=1) - self.radius, aside) - self.wire
 
 
 class Object(Solids):
@@ -198,7 +218,8 @@ def random_object(generator: Generator) -> Object:
     count = int(torch.randint(3, 7, (), generator=generator))
     solids = [random_solid(generator, spread=0.4) for _ in range(count)]
     if torch.rand((), generator=generator) < STACK_SHARE:
-        solids[0] = _stack(solids[0], generator)
+        coil = torch.rand((), generator=generator) < COIL_SHARE
+        solids[0] = (_coil if coil else _stack)(solids[0], generator)
         solids = solids[: int(torch.randint(1, 4, (), generator=generator))]
     _choose_materials(solids, generator)
     steps = torch.linspace(-1.5, 1.5, 56)
@@ -232,6 +253,18 @@ def _stack(solid: Solid, generator: Generator) -> Stack:
     own["centre"] = 0.3 * solid.centre
     pitch = float(thick) * float(uniform(0.75, 1.3, generator, 1))
     return Stack(**own, pitch=pitch, count=int(torch.randint(2, 5, (), generator=generator)))
+
+
+def _coil(solid: Solid, generator: Generator) -> Coil:
+    """A wound wire instead of one solid, its turns close or apart."""
+    pitch = float(uniform(0.09, 0.3, generator, 1))
+    shape = {
+        "radius": float(uniform(0.2, 0.5, generator, 1)),
+        "wire": pitch * float(uniform(0.2, 0.46, generator, 1)),
+        "pitch": pitch,
+        "count": int(torch.randint(1, max(2, min(5, round(0.6 / pitch))), (), generator=generator)),
+    }
+    return Coil(**vars(solid) | {"centre": 0.3 * solid.centre}, **shape)
 
 
 def _choose_materials(solids: list[Solid], generator: Generator) -> None:

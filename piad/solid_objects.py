@@ -49,7 +49,8 @@ SAME_LIGHT = 0.15  # of queries under the gallery's light
 SMALLEST_MASK, LARGEST_MASK = 0.0012, 0.1  # share of the image
 SMALLEST_ISLAND = 6  # px
 PLACES_TRIED = 8
-KINDS = ("bump", "chip", "missing", "crack", "burr", "stain", "scratch", "bent")
+# Bent twice: what moved shows at its edges only, and the net learns what lies between them.
+KINDS = ("bump", "chip", "missing", "crack", "burr", "stain", "scratch", "bent", "bent")
 # As data/make/masks.py: what counts as a change of the surface.
 DEPTH_STEP, NORMAL_COSINE, ALBEDO_STEP, CHANGED_SHARE = 0.012, 0.93, 0.06, 0.34
 
@@ -121,9 +122,9 @@ def random_defect(
     elif len(flawless.solids) - flawless.table > 1 and torch.rand((), generator=generator) < 0.4:
         _move_solid(broken, place, generator)
     else:
-        width = unit * float(uniform(0.12, 0.35, generator, 1))
+        width = unit * float(torch.exp(uniform(math.log(0.1), math.log(0.45), generator, 1)))
         shift = 0.5 * width * F.normalize(torch.randn(3, generator=generator), dim=0)
-        broken.warp = place, width, shift * float(uniform(0.3, 1.0, generator, 1))
+        broken.warp = place, width, shift * float(uniform(0.2, 1.0, generator, 1))
     return broken
 
 

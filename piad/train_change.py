@@ -1,12 +1,12 @@
 """Train the change net on random objects with defects.
 
-    python -m piad.solid_objects data/solid_objects --count 100 --device cuda
+    python -m piad.solid_objects data/solid_objects --count 300 --seed 2 --device cuda
     python -m piad.train_change data/solid_objects
 
 Every object is taught as `pose_estimation.py` does, its queries are compared at about their true
 poses (kept beside the object, comparison.pt), and the net learns to tell defects from what another
-light changes. Every tenth object is held out and measured at the end. An H200 takes about a minute
-an object for both commands, one at a time. Any object in the MIP layout with masks and
+light changes. Every twentieth object is held out and measured at the end. An H200 takes about a
+minute an object for both commands, one at a time. Any object in the MIP layout with masks and
 transforms_test.json can take part. docs/method_detection.md has the loss.
 """
 
@@ -33,7 +33,7 @@ from piad.config import PoseConfig
 from piad.features import load_features
 
 KEPT = "comparison.pt"
-HELD_OUT = 10  # every so many objects are measured instead of learnt
+HELD_OUT = 20  # every so many objects are measured instead of learnt
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 0.05
 POSITIVE_WEIGHT = 3.0  # a changed pixel counts as so many
 TOP_SHARE = 0.002  # of the pixels, whose mean logit judges the image

@@ -10,7 +10,8 @@ from gaussian_renderer.errors import UserError
 from piad import solid_objects, train_change
 from piad.change_net import ChangeNet
 from piad.config import PoseConfig
-from piad.reflectance_solids import Solids, see
+from piad.random_objects import Coil
+from piad.reflectance_solids import Solids, random_solid, see
 from piad.scenes import load_scene
 from piad.solid_objects import (
     KINDS,
@@ -65,7 +66,19 @@ def test_an_object_is_its_seed_s(tmp_path, monkeypatch):
     assert photographs[0] == photographs[1] != photographs[2]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_a_coil_s_wire_winds_about_its_axis():
+    solid = vars(random_solid(seeded(0))) | {"axes": torch.eye(3), "centre": torch.zeros(3)}
+    coil = Coil(**solid, radius=0.4, wire=0.03, pitch=0.2, count=2)
+    turns = torch.linspace(-2.4, 2.4, 97)
+    angle = 2 * torch.pi * turns
+    middle = torch.stack([0.4 * angle.cos(), 0.4 * angle.sin(), 0.2 * turns], 1)
+    torch.testing.assert_close(coil.distance(middle), torch.full((97,), -0.03), atol=1e-5, rtol=0)
+    between = coil.distance(middle + torch.tensor([0.0, 0.0, 0.1]))[:-20]
+    torch.testing.assert_close(between, torch.full((77,), 0.07), atol=1e-3, rtol=0)
+    assert coil.distance(torch.tensor([[0.0, 0.0, 0.9]])) > 0.3  # beyond its ends
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS)))
 def test_a_defect_changes_the_surface_at_its_place_and_nowhere_far(kind):
     generator = seeded(3)
     flawless = random_object(generator)
