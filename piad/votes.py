@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.constants import constant
+from piad.agreement import Sight, sight
 from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.rounds import AROUND_PX, CONTRAST_FLOOR
@@ -104,30 +105,38 @@ def agreed(votes: Tensor, counts: Tensor) -> Tensor:
 @torch.no_grad()
 def settled(
     target: Target, poses: Tensor, hessians: Tensor, models: ModelPair, share: float
-) -> Tensor:
-    """Poses [N, 4, 4] moved along their weakest direction to where windows agree.
+) -> tuple[Tensor, Sight]:
+    """Poses [N, 4, 4] moved along their weakest direction to where windows agree, and their sight.
+
+    What is seen there is between what is seen at both probes.
 
     Args:
         target: the queries, stacked, [N, ...]. poses, hessians: float64, on the CPU.
         share: of reflectance beside colour.
     """
     if min(target.image.shape[-2:]) < 2 * BLOCK_PX:
-        return poses
+        return poses, sight(target, poses, models)
     start, hidden = poses.numpy(), target.silhouette is None
     along = weakest(start, hessians.numpy(), models.host_centre.numpy())
     probes = np.concatenate([se3_exp(along * step) @ start for step in (PROBE, -PROBE)])
-    seen = models.render(torch.from_numpy(probes).to(target.image), target.intrinsics)
-    box = object_box(seen.cover > 0, BLOCK_PX, 2 * BLOCK_PX)  # no window is cut off
-    shown, cover = seen.over(models.background)[box], seen.cover[box]
-    after, before = described(shown, None if hidden else cover).chunk(2)
-    query = described(target.image[box], None if hidden else target.silhouette[box])
+    found = sight(target, torch.from_numpy(probes), models)
+    box = object_box(found.cover > 0, BLOCK_PX, 2 * BLOCK_PX)  # no window is cut off
+    after, before = described(found.shown[box], None if hidden else found.cover[box]).chunk(2)
+    image, outline = found.cut(target)
+    query = described(image[box], None if hidden else outline[box])
     shares = ((1 - share) / 3,) * 3 + (share / 3,) * 3 + (() if hidden else (SILHOUETTE,))
-    weight = constant(shares, shown)[:, None, None]
+    weight = constant(shares, after)[:, None, None]
     if target.backdrop is None:  # what is behind the object is not the models'
-        around = F.max_pool2d(cover.chunk(2)[0], 2 * AROUND_PX + 1, 1, AROUND_PX)
+        around = F.max_pool2d(found.cover[box].chunk(2)[0], 2 * AROUND_PX + 1, 1, AROUND_PX)
         weight = weight * _means(around)
     # the mean of both is the rendering between them, to second order of a fraction of a pixel
     votes = window_votes((after + before) / 2, query, (after - before) / (2 * PROBE), weight)
     step = agreed(*(part.unflatten(1, (after.shape[1], -1)) for part in votes))
+    between = (0.5 + step / (2 * PROBE)).clamp(0, 1)[:, None, None, None]
+    shown, cover = (
+        torch.lerp(before, after, between)
+        for after, before in (found.shown.chunk(2), found.cover.chunk(2))
+    )
     step = step.double().cpu().numpy()
-    return torch.from_numpy(se3_exp(along * step[:, None]) @ start)
+    moved = torch.from_numpy(se3_exp(along * step[:, None]) @ start)
+    return moved, Sight(shown, cover, found.box)

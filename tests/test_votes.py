@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.gaussians import GaussianModel
 from gaussian_renderer.se3 import pose_error
+from piad.agreement import sight
 from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.target import Target, find_silhouette
@@ -115,10 +116,13 @@ def test_a_mark_settles_the_turn_that_shadows_pull(device, plain):
     inverse = np.linalg.inv(basis[0])
     hessian = inverse.T @ np.diag([1e4, 1e4, 1e4, 1e4, 1, 1e4]) @ inverse
     hessians = torch.from_numpy(np.stack([hessian] * 2))
-    found = settled(target, torch.from_numpy(off), hessians, models, 0.6)
+    found, seen = settled(target, torch.from_numpy(off), hessians, models, 0.6)
     for pose in found:
         assert pose_error(pose, torch.from_numpy(true[0]))[0] < 0.5  # 0.9 and 0.8 before
-    alone = settled(target.take([1]), torch.from_numpy(off[1:]), hessians[1:], models, 0.6)
+    direct = sight(target, found, models)
+    assert seen.box == direct.box
+    assert (seen.shown - direct.shown).abs().mean() < 2e-3
+    alone, _ = settled(target.take([1]), torch.from_numpy(off[1:]), hessians[1:], models, 0.6)
     assert torch.allclose(alone[0], found[1], atol=1e-5)
 
 
@@ -128,7 +132,7 @@ def test_an_image_smaller_than_a_window_keeps_its_pose():
     image = F.interpolate(torch.rand(1, 6, 12, 12), (12, 12))
     target = Target(image, None, Intrinsics.from_fov_x(0.7, 12, 12), None)
     hessian = torch.eye(6, dtype=torch.float64)[None]
-    assert torch.equal(settled(target, pose, hessian, models, 0.6), pose)
+    assert torch.equal(settled(target, pose, hessian, models, 0.6)[0], pose)
 
 
 def test_the_step_is_what_all_kinds_agree_on():
