@@ -26,7 +26,7 @@ from retrieval.initial_pose import DISTINCT_DEG
 RACERS = 4  # hypotheses that are looked at, of those given in order of their similarity
 RIVAL_MARGIN = 0.08  # in likeness: those that begin further behind the leader aren't refined
 SEARCH = WarpSearch(1 / 4, 10, 0.03, 5.0)
-MIDDLE = Round(1 / 2, 12, "tile", 0.8, 0.3, relax=3.0, stop_px=1.0)
+MIDDLE = Round(1 / 2, 12, "tile", 0.8, 0.3, relax=3.0, stop_px=1.5)
 FINE = Round(1.0, 12, "tile", 0.35, 0.3, relax=2.0, stop_px=0.6)
 FAR_DEG = 6.0  # a hypothesis that turned by more may not have arrived
 LEAST_LIKENESS = 0.3  # ... as may one that looks less alike,

@@ -133,7 +133,7 @@ class Aligner:
     def vote(self, runs: Sequence[Run]) -> None:
         """Settles the weakest direction of every hypothesis, after its last round.
 
-        Sets closeness too: the vote's renderings show the pose it ends at.
+        Sets closeness too, by a rendering that the vote begins with.
         """
         for first in range(0, len(runs), AT_ONCE // 4):
             some = runs[first : first + AT_ONCE // 4]
