@@ -48,7 +48,7 @@ def sight(target: Target, poses: Tensor, models: ModelPair) -> Sight:
     seen = models.render(poses.to(target.image), target.intrinsics)
     box = (..., slice(None), slice(None))
     if target.silhouette is not None:
-        inside = torch.cat([seen.cover > 0, target.silhouette > 0])
+        inside = torch.cat([seen.alpha[:, :1] > 0, target.silhouette > 0])
         box = object_box(inside, BOX_STEP_PX, BOX_MARGIN_PX)
     seen = seen.cut(box)
     return Sight(seen.over(models.background), seen.cover, box)

@@ -15,15 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaussian_renderer.area import area_average
 from gaussian_renderer.constants import constant
 from piad.agreement import Sight, sight
 from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.rounds import AROUND_PX, CONTRAST_FLOOR
 from piad.target import Target, object_box
-from retrieval.compare import described
+from retrieval.compare import described, window_sums
 
-BLOCK_PX = 6  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
+SHRINK = 2  # renderings and query are averaged down by it: marks stay, and time goes
+BLOCK_PX = 3  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
 PROBE = 0.0132  # rad about the object, or share of its distance: the derivative's step to each side
 REACH = 0.0105  # in the same units: a vote so far off counts a quarter
 DOUBT = 4.0  # variances of a step that it must exceed when squared: two standard deviations
@@ -45,9 +47,15 @@ def weakest(poses: np.ndarray, hessians: np.ndarray, centre: np.ndarray) -> np.n
     return (basis @ vectors[:, :, :1])[:, :, 0]
 
 
+def _halved(x: Tensor) -> Tensor:
+    """Images averaged down by SHRINK; what is left over at the edges is cut off."""
+    height, width = (n // SHRINK for n in x.shape[-2:])
+    return area_average(x[..., : SHRINK * height, : SHRINK * width], (height, width))
+
+
 def _means(x: Tensor) -> Tensor:
     """Means over all windows of [..., C, h, w]."""
-    return F.avg_pool2d(F.avg_pool2d(x, BLOCK_PX), 2, 1)
+    return window_sums(x, BLOCK_PX, 2) / (2 * BLOCK_PX) ** 2
 
 
 def window_votes(m: Tensor, q: Tensor, slope: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,23 +118,24 @@ def settled(
         target: the queries, stacked, [N, ...]. poses, hessians: float64, on the CPU.
         share: of reflectance beside colour.
     """
-    if min(target.image.shape[-2:]) < 2 * BLOCK_PX:
+    if min(target.image.shape[-2:]) < 2 * SHRINK * BLOCK_PX:
         return poses, sight(target, poses, models)
     start, hidden = poses.numpy(), target.silhouette is None
     along = weakest(start, hessians.numpy(), models.host_centre.numpy())
     probes = np.concatenate([se3_exp(along * step) @ start for step in (0, PROBE, -PROBE)])
     found = sight(target, torch.from_numpy(probes), models)
-    shown, cover = (x[: len(start)] for x in (found.shown, found.cover))
-    box = object_box(found.cover > 0, BLOCK_PX, 2 * BLOCK_PX)  # no window is cut off
-    here, after, before = described(found.shown[box], None if hidden else found.cover[box]).chunk(3)
+    # no window is cut off
+    box = object_box(found.cover > 0, SHRINK * BLOCK_PX, 2 * SHRINK * BLOCK_PX)
+    images, covers = _halved(found.shown[box]), _halved(found.cover[box])
+    here, after, before = described(images, None if hidden else covers).chunk(3)
     image, outline = found.cut(target)
-    query = described(image[box], None if hidden else outline[box])
+    query = described(_halved(image[box]), None if hidden else _halved(outline[box]))
     shares = ((1 - share) / 3,) * 3 + (share / 3,) * 3 + (() if hidden else (SILHOUETTE,))
     weight = constant(shares, after)[:, None, None]
     if target.backdrop is None:  # what is behind the object is not the models'
-        around = F.max_pool2d(cover[box], 2 * AROUND_PX + 1, 1, AROUND_PX)
+        around = F.max_pool2d(covers[: len(start)], AROUND_PX + 1, 1, AROUND_PX // 2)
         weight = weight * _means(around)
     votes = window_votes(here, query, (after - before) / (2 * PROBE), weight)
     step = trusted(*elected(*votes)).double().cpu().numpy()
     moved = torch.from_numpy(se3_exp(along * step[:, None]) @ start)
-    return moved, Sight(shown, cover, found.box)
+    return moved, Sight(found.shown[: len(start)], found.cover[: len(start)], found.box)

@@ -44,7 +44,7 @@ def test_the_weakest_step_is_the_one_that_costs_least():
 
 def test_votes_equal_newton_steps_of_normalised_windows():
     g = torch.Generator().manual_seed(0)
-    m, q, slope = torch.rand(3, 1, 1, 12, 12, generator=g, dtype=torch.float64)  # one window
+    m, q, slope = torch.rand(3, 1, 1, 6, 6, generator=g, dtype=torch.float64)  # one window
 
     def normalised(x):
         x = x - x.mean()
