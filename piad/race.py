@@ -27,10 +27,11 @@ RACERS = 4  # hypotheses that are looked at, of those given in order of their si
 RIVAL_MARGIN = 0.08  # in likeness: those that begin further behind the leader aren't refined
 SEARCH = WarpSearch(1 / 4, 10, 0.03, 5.0)
 MIDDLE = Round(1 / 2, 12, "tile", 0.8, 0.3, relax=3.0, stop_px=1.5)
+APART = replace(MIDDLE, stop_px=1.0)  # where what steps end at is compared with others
 FINE = Round(1.0, 12, "tile", 0.35, 0.3, relax=2.0, stop_px=0.6)
 FAR_DEG = 6.0  # a hypothesis that turned by more may not have arrived
 LEAST_LIKENESS = 0.3  # ... as may one that looks less alike,
-SURE_MISMATCH = 0.8  # unless it matches so well that this needn't be looked at
+SURE_MISMATCH = 0.9  # unless it matches so well that this needn't be looked at
 CLEAR_GAIN = 0.1  # of a search: its start needn't be looked at
 LAPS = 3  # at most
 # Poses of a query that go on to full resolution, where they are told apart: so alike, so far apart.
@@ -135,7 +136,7 @@ class _Race:
         racers = sorted(racers, key=lambda racer: not racer.explores)
         runs = [self.aligner.begin(racer.next_start, racer.run.query) for racer in racers]
         wide = sum(racer.explores for racer in racers)
-        spare = explore(self.aligner, runs[:wide], MIDDLE)
+        spare = explore(self.aligner, runs[:wide], APART)
         approach(self.aligner, runs[wide:])
         again = [(racer.run, run) for racer, run in zip(racers, runs, strict=True) if racer.laps]
         doubtful = [run for run in runs if run.mismatch > SURE_MISMATCH]
