@@ -97,7 +97,7 @@ def explore(aligner: Aligner, runs: Sequence[Run], steps: Round) -> list[list[Ru
         run.calls += sum(trial.calls for trial in own)
         best = own[0]
         run.reason, run.pose, run.likeness = best.reason, best.pose, best.likeness
-        run.cost, run.hessian = best.cost, best.hessian
+        run.cost, run.mismatch, run.hessian = best.cost, best.mismatch, best.hessian
         run.trace += best.trace
     return [own[1:] for own in found]
 

@@ -59,6 +59,11 @@ class PairRendering:
         shape = (6, 1, 1) if background.ndim == 1 else background.shape
         return self.image + (1 - self.channel_alpha) * background.reshape(shape)
 
+    def cut(self, box: tuple) -> PairRendering:
+        """What lies in a box (`piad.target.object_box`), not copied."""
+        depth = None if self.depth is None else self.depth[box]
+        return PairRendering(self.image[box], self.alpha[box], depth)
+
     @property
     def cover(self) -> Tensor:
         """Alpha of the colour model, [..., 1, H, W], in memory of its own.

@@ -11,11 +11,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from gaussian_renderer.se3 import pose_error
-from piad.agreement import closeness_of
 from piad.explore import explore
 from piad.models import ModelPair
 from piad.refine_config import RefineConfig
@@ -28,10 +26,13 @@ from retrieval.initial_pose import DISTINCT_DEG
 RACERS = 4  # hypotheses that are looked at, of those given in order of their similarity
 RIVAL_MARGIN = 0.08  # in likeness: those that begin further behind the leader aren't refined
 SEARCH = WarpSearch(1 / 4, 10, 0.03, 5.0)
-MIDDLE = Round(1 / 2, 12, "tile", 0.8, 0.3, relax=3.0, stop_px=1.0)
+MIDDLE = Round(1 / 2, 12, "tile", 0.8, 0.3, relax=3.0, stop_px=1.5)
+APART = replace(MIDDLE, stop_px=1.0)  # where what steps end at is compared with others
 FINE = Round(1.0, 12, "tile", 0.35, 0.3, relax=2.0, stop_px=0.6)
 FAR_DEG = 6.0  # a hypothesis that turned by more may not have arrived
-LEAST_LIKENESS = 0.3  # ... as may one that looks less alike
+LEAST_LIKENESS = 0.3  # ... as may one that looks less alike,
+SURE_MISMATCH = 0.9  # unless it matches so well that this needn't be looked at
+CLEAR_GAIN = 0.1  # of a search: its start needn't be looked at
 LAPS = 3  # at most
 # Poses of a query that go on to full resolution, where they are told apart: so alike, so far apart.
 FINAL_MARGIN, FINAL_DEG = 0.03, 0.7
@@ -44,6 +45,8 @@ def approach(aligner: Aligner, runs: Sequence[Run]) -> None:
     """
     starts = [run.pose for run in runs]
     aligner.search(runs, SEARCH)
+    doubtful = [run.improved < CLEAR_GAIN for run in runs]
+    starts = [pose if doubt else None for pose, doubt in zip(starts, doubtful, strict=True)]
     aligner.round(runs, MIDDLE, starts)
 
 
@@ -52,6 +55,8 @@ def finish(aligner: Aligner, runs: Sequence[Run], cfg: RefineConfig) -> None:
     if cfg.polish_steps:
         aligner.round(runs, replace(FINE, calls=cfg.polish_steps))
         aligner.vote(runs)
+    else:
+        aligner.compare(runs)
 
 
 def polish_pose(
@@ -91,7 +96,8 @@ class _Racer:
         self.laps += 1
         self.calls += run.calls
         near = self.laps > 1 or pose_error(run.pose, self.start)[0] <= FAR_DEG
-        self.arrived = run.reason == "converged" and near and run.likeness >= LEAST_LIKENESS
+        alike = run.mismatch <= SURE_MISMATCH or run.likeness >= LEAST_LIKENESS
+        self.arrived = run.reason == "converged" and near and alike
         if self.laps == 1:
             self.run = run
             return
@@ -130,9 +136,11 @@ class _Race:
         racers = sorted(racers, key=lambda racer: not racer.explores)
         runs = [self.aligner.begin(racer.next_start, racer.run.query) for racer in racers]
         wide = sum(racer.explores for racer in racers)
-        spare = explore(self.aligner, runs[:wide], MIDDLE)
+        spare = explore(self.aligner, runs[:wide], APART)
         approach(self.aligner, runs[wide:])
-        self.aligner.look(runs)
+        again = [(racer.run, run) for racer, run in zip(racers, runs, strict=True) if racer.laps]
+        doubtful = [run for run in runs if run.mismatch > SURE_MISMATCH]
+        self.aligner.look([*doubtful, *(run for pair in again for run in pair)])
         for racer, own in zip(racers, spare, strict=False):
             racer.others += own
         for racer, run in zip(racers, runs, strict=True):
@@ -151,7 +159,7 @@ class _Race:
 
     def outcomes(self) -> list[Outcome]:
         """The winner of every field, after the last steps."""
-        self.look([field for field in self.fields if len(field) > 1])
+        self.look([field for field in self.fields if len(field) > 1 or field[0].others])
         finalists = [_finalists(field) for field in self.fields]
         runs = [run for own in finalists for run in own]
         before = [run.calls for run in runs]
@@ -162,17 +170,13 @@ class _Race:
             for run in (racer.run, *racer.others)
         }
         finish(self.aligner, runs, self.cfg)
-        target = self.aligner.target.take([run.query for run in runs])
-        poses = torch.stack([run.pose for run in runs])
-        figures = closeness_of(target, poses, self.aligner.models, self.cfg)
-        agreed = {id(run): figure for run, figure in zip(runs, figures, strict=True)}
         made = iter([run.calls - calls for run, calls in zip(runs, before, strict=True)])
         found = []
         for racers, own in zip(self.fields, finalists, strict=True):
-            best = max(own, key=lambda run: agreed[id(run)][1])
+            best = max(own, key=lambda run: run.closeness[1])
             calls = sum(racer.calls for racer in racers) + sum(next(made) for _ in own)
             likenesses = _likenesses(best, racers, alike)
-            found.append(Outcome(best, calls, *agreed[id(best)], *likenesses))
+            found.append(Outcome(best, calls, *best.closeness, *likenesses))
         return found
 
 
@@ -182,6 +186,8 @@ def _finalists(racers: list[_Racer]) -> list[Run]:
     The most alike on another side; and, where exploring was needed, one near by.
     """
     found = [run for racer in racers for run in (racer.run, *racer.others)]
+    if len(found) == 1:
+        return found
     found.sort(key=lambda run: -run.likeness)
     kept, explored = found[:1], any(racer.others for racer in racers)
     alike = [run for run in found[1:] if run.likeness > found[0].likeness - FINAL_MARGIN]

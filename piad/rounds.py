@@ -116,6 +116,7 @@ class Level:
     intrinsics: Intrinsics
     light: str
     direction_term: bool
+    blank: Tensor | None = None  # tile: cost of renderings that show nothing, [N]
 
     def take(self, kept: np.ndarray) -> Level:
         """Those where the mask [N] is true."""
@@ -213,6 +214,7 @@ def _tile_level(target: Target, state: State, models: ModelPair, share: Tensor, 
         with torch.no_grad():
             seen = models.render(on_device(state.pose, target.image), target.intrinsics)
         weight = weight * F.max_pool2d(seen.cover, 2 * AROUND_PX + 1, 1, AROUND_PX)
+    outline = _outline(target, this, this.silhouette)
     return Level(
         image=target.image,
         weight=weight.contiguous(),
@@ -220,11 +222,29 @@ def _tile_level(target: Target, state: State, models: ModelPair, share: Tensor, 
         sigma=np.ones_like(state.gain),
         prior=np.zeros_like(state.gain),
         robust_scale=this.robust,
-        **_outline(target, this, this.silhouette),
+        **outline,
         intrinsics=target.intrinsics,
         light="tile",
         direction_term=this.scale == 1.0,
+        blank=None if this.scale == 1.0 else _blank_cost(target, weight, outline, this.robust),
     )
+
+
+def _blank_cost(target: Target, weight: Tensor, outline: dict, scale: float) -> Tensor:
+    """Cost [N] of renderings in whose windows nothing is seen."""
+    images, weights = [target.image], [weight]
+    if outline["silhouette"] is not None:
+        images.append(outline["silhouette"])
+        weights.append(outline["silhouette_weight"])
+    image, weight = torch.cat(images, 1), torch.cat(weights, 1)
+    total = F.avg_pool2d(weight, TILE_PX)
+    first, second = (
+        F.avg_pool2d(weight * x, TILE_PX) / total.clamp_min(1e-12) for x in (image, image.square())
+    )
+    variance = (second - first.square()).clamp_min(0)
+    energy = variance / (variance + CONTRAST_FLOOR**2)
+    cost = total * energy / (1 + energy / scale**2)
+    return 0.5 * TILE_PX**2 * cost.sum((1, 2, 3))
 
 
 def _around_object(target: Target) -> Target:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from piad.agreement import likeness_of
+from piad.agreement import closeness_in, closeness_of, likeness_of
 from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.rounds import Round, State, System, at_scale, make_level, make_system
@@ -47,8 +47,11 @@ class Run:
     offset: Tensor = field(default_factory=lambda: torch.zeros(6, dtype=torch.float64), repr=False)
     calls: int = 0
     likeness: float | None = None  # of the pose; only looked at where it decides
+    closeness: tuple[float, float] = (math.nan, 0.0)  # loss and agreement at the end
     reason: str = "steps"
     cost: float = math.inf  # of the last round, at the last pose that was rendered
+    mismatch: float = math.inf  # the same over the cost of a rendering that shows nothing
+    improved: float = math.inf  # of the last search: by how much patches match better after it
     hessian: Tensor | None = field(default=None, repr=False)  # [6 or 18, ...], there
 
     def move(self, pose: Tensor) -> None:
@@ -89,7 +92,7 @@ class Aligner:
         scores = []
         for first in range(0, len(runs), AT_ONCE):
             some = runs[first : first + AT_ONCE]
-            poses, found = warp_search(
+            poses, found, before = warp_search(
                 self.target.intrinsics,
                 self.query(search.scale).take([run.query for run in some]),
                 torch.stack([run.pose for run in some]),
@@ -97,16 +100,17 @@ class Aligner:
                 search,
                 self.reflectance_weight,
             )
-            for run, pose in zip(some, poses, strict=True):
+            for run, pose, gain in zip(some, poses, (found - before).tolist(), strict=True):
                 run.move(pose)
+                run.improved = gain
             scores += found.tolist()
         return scores
 
     def look(self, runs: Sequence[Run]) -> None:
         """Sets the likeness with the query (`retrieval.compare.likeness`) where it isn't known."""
-        if self._small is None:
-            self._small = shrunk(self.target.image, self.target.silhouette)
         unknown = [run for run in runs if run.likeness is None]
+        if unknown and self._small is None:
+            self._small = shrunk(self.target.image, self.target.silhouette)
         for first in range(0, len(unknown), AT_ONCE):
             some = unknown[first : first + AT_ONCE]
             queries = torch.tensor([run.query for run in some], device=self._small.device)
@@ -115,30 +119,41 @@ class Aligner:
             for run, likeness in zip(some, found, strict=True):
                 run.likeness = likeness
 
-    def round(
-        self, runs: Sequence[Run], this: Round, others: Sequence[Tensor] | None = None
-    ) -> None:
+    def round(self, runs: Sequence[Run], this: Round, others: Sequence[Tensor | None] = ()) -> None:
         """Steps of one round of every hypothesis, which is carried on.
 
         Args:
-            others: for each another pose [4, 4], from which it begins if that costs less.
+            others: for each another pose [4, 4], from which it begins if that costs less, or None.
         """
         if runs:
             walk = _Walk(self, runs, this)
-            if others is not None:
-                walk.begin_at_better(torch.stack(list(others)).numpy())
+            walk.begin_at_better(others)
             walk.go()
 
     def vote(self, runs: Sequence[Run]) -> None:
-        """Settles the weakest direction of every hypothesis, after its last round."""
+        """Settles the weakest direction of every hypothesis, after its last round.
+
+        Sets closeness too, by a rendering that the vote begins with.
+        """
         for first in range(0, len(runs), AT_ONCE // 4):
             some = runs[first : first + AT_ONCE // 4]
             target = self.target.take([run.query for run in some])
             poses = torch.stack([run.pose for run in some])
             hessians = torch.stack([run.hessian[:6, :6] for run in some])
-            found = settled(target, poses, hessians, self.models, self.reflectance_weight)
-            for run, pose in zip(some, found, strict=True):
+            share = self.reflectance_weight
+            found, sight = settled(target, poses, hessians, self.models, share)
+            close = closeness_in(sight, target, self.models.background, share)
+            for run, pose, own in zip(some, found, close, strict=True):
                 run.move(pose)
+                run.closeness = own
+
+    def compare(self, runs: Sequence[Run]) -> None:
+        """Sets closeness by a rendering each."""
+        target = self.target.take([run.query for run in runs])
+        poses = torch.stack([run.pose for run in runs])
+        found = closeness_of(target, poses, self.models, self.reflectance_weight)
+        for run, own in zip(runs, found, strict=True):
+            run.closeness = own
 
     def rounds(self, runs: Sequence[Run], rounds: Sequence[Round]) -> None:
         """One round after another."""
@@ -166,14 +181,19 @@ class _Walk:
         self.converged = np.zeros(count, bool)
         self.calls = np.ones(count, int)
 
-    def begin_at_better(self, poses: np.ndarray) -> None:
-        """Begins at `poses` [N, 4, 4] where they cost less."""
-        others = State(poses, self.state.gain.copy(), self.state.offset.copy())
-        systems = make_system(self.models, others, self.level)
-        better = np.flatnonzero(systems.cost < self.best.cost)
-        self.state.put(better, others.take(better))
-        self.best.put(better, systems.take(better))
-        self.calls += 1
+    def begin_at_better(self, poses: Sequence[Tensor | None]) -> None:
+        """Begins at `poses`, each [4, 4], where there are any and they cost less."""
+        asked = np.array([pose is not None for pose in poses], bool)
+        if not asked.any():
+            return
+        others = self.state.take(asked)
+        others.pose = np.stack([pose.numpy() for pose in poses if pose is not None])
+        systems = make_system(self.models, others, self.level.take(asked))
+        index = np.flatnonzero(asked)
+        better = systems.cost < self.best.cost[index]
+        self.state.put(index[better], others.take(better))
+        self.best.put(index[better], systems.take(better))
+        self.calls[index] += 1
 
     def go(self) -> None:
         """All steps; the runs are carried on."""
@@ -254,10 +274,13 @@ class _Walk:
             torch.from_numpy(x)
             for x in (self.state.pose, self.state.gain, self.state.offset, self.best.hessian)
         )
+        blank = self.level.blank
+        blank = np.zeros(len(poses)) if blank is None else blank.cpu().double().numpy()
         for i, run in enumerate(self.runs):
             run.pose, run.gain, run.offset = poses[i], gains[i], offsets[i]
             run.likeness = None
             run.cost, run.hessian = float(self.best.cost[i]), hessians[i]
+            run.mismatch = run.cost / max(float(blank[i]), 1e-12)
             run.calls += int(self.calls[i])
             run.reason = "converged" if self.converged[i] else "steps"
 

@@ -15,16 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaussian_renderer.area import area_average
 from gaussian_renderer.constants import constant
+from piad.agreement import Sight, sight
 from piad.host_se3 import pivoted_basis, se3_exp
 from piad.models import ModelPair
 from piad.rounds import AROUND_PX, CONTRAST_FLOOR
 from piad.target import Target, object_box
-from retrieval.compare import described
+from retrieval.compare import described, window_sums
 
-BLOCK_PX = 8  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
-PROBE = 0.0044  # rad about the object, or share of its distance: the derivative's step to each side
+SHRINK = 2  # renderings and query are averaged down by it: marks stay, and time goes
+BLOCK_PX = 3  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
+PROBE = 0.0132  # rad about the object, or share of its distance: the derivative's step to each side
 REACH = 0.0105  # in the same units: a vote so far off counts a quarter
+DOUBT = 4.0  # variances of a step that it must exceed when squared: two standard deviations
 ROBUST = 0.8  # Geman-McClure scale of a window's normalised difference, as of the first round
 SILHOUETTE = 1.0  # weight of its windows beside those of colour and reflectance together
 REWEIGHTED = 15  # times that votes are weighted anew
@@ -43,9 +47,15 @@ def weakest(poses: np.ndarray, hessians: np.ndarray, centre: np.ndarray) -> np.n
     return (basis @ vectors[:, :, :1])[:, :, 0]
 
 
+def _halved(x: Tensor) -> Tensor:
+    """Images averaged down by SHRINK; what is left over at the edges is cut off."""
+    height, width = (n // SHRINK for n in x.shape[-2:])
+    return area_average(x[..., : SHRINK * height, : SHRINK * width], (height, width))
+
+
 def _means(x: Tensor) -> Tensor:
     """Means over all windows of [..., C, h, w]."""
-    return F.avg_pool2d(F.avg_pool2d(x, BLOCK_PX), 2, 1)
+    return window_sums(x, BLOCK_PX, 2) / (2 * BLOCK_PX) ** 2
 
 
 def window_votes(m: Tensor, q: Tensor, slope: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,61 +83,59 @@ def window_votes(m: Tensor, q: Tensor, slope: Tensor, weight: Tensor) -> tuple[T
     return (-gradient / curvature.clamp_min(LEAST_SLOPE)).flatten(1), counts.flatten(1)
 
 
-def elected(votes: Tensor, counts: Tensor) -> Tensor:
-    """The mean of votes [N, K], without those far from it (Geman and McClure), [N]."""
+def elected(votes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of votes [N, K], without those far from it (Geman and McClure), [N].
+
+    With it its variance, [N], by how far votes scatter (sandwich).
+    """
     chosen = votes.new_zeros(len(votes), 1)
     for _ in range(REWEIGHTED):
         kept = counts / (1 + ((votes - chosen) / REACH).square()).square()
         total = kept.sum(1, keepdim=True)
         chosen = (kept * votes).sum(1, keepdim=True) / total.clamp_min(1e-12)
-    return chosen[:, 0]
+    away = votes - chosen
+    square = (away / REACH).square()
+    pull = counts * away / (1 + square).square()
+    slope = counts * (1 - 3 * square) / (1 + square) ** 3  # of `pull`
+    variance = pull.square().sum(1) / slope.sum(1).clamp_min(1e-12).square()
+    return chosen[:, 0], variance
 
 
-def agreed(votes: Tensor, counts: Tensor) -> Tensor:
-    """As far as all windows together, colour alone and reflectance alone would all go, [N].
-
-    Where one of them, or the silhouette, would go the other way the step is 0: what one kind of
-    evidence alone asks for is as often its own error.
-
-    Args:
-        votes, counts: [N, C, windows]; channels 0..2 are of colour, 3..5 of reflectance, 6 of the
-            silhouette, where it is known.
-    """
-    kinds = [slice(None), *(slice(k, k + 3) for k in range(0, votes.shape[1], 3))]
-    steps = torch.stack(
-        [elected(votes[:, own].flatten(1), counts[:, own].flatten(1)) for own in kinds]
-    )
-    same = (steps.sign() == steps[:1].sign()).all(0)
-    return torch.where(same, steps[0].sign() * steps[:3].abs().amin(0), 0.0)
+def trusted(step: Tensor, variance: Tensor) -> Tensor:
+    """Steps [N] shortened by what their votes leave open; 0 where that is all (Stein)."""
+    return step * (1 - DOUBT * variance / step.square().clamp_min(1e-12)).clamp_min(0)
 
 
 @torch.no_grad()
 def settled(
     target: Target, poses: Tensor, hessians: Tensor, models: ModelPair, share: float
-) -> Tensor:
+) -> tuple[Tensor, Sight]:
     """Poses [N, 4, 4] moved along their weakest direction to where windows agree.
+
+    With them what is seen before: such a step hardly changes it.
 
     Args:
         target: the queries, stacked, [N, ...]. poses, hessians: float64, on the CPU.
         share: of reflectance beside colour.
     """
-    if min(target.image.shape[-2:]) < 2 * BLOCK_PX:
-        return poses
+    if min(target.image.shape[-2:]) < 2 * SHRINK * BLOCK_PX:
+        return poses, sight(target, poses, models)
     start, hidden = poses.numpy(), target.silhouette is None
     along = weakest(start, hessians.numpy(), models.host_centre.numpy())
-    probes = np.concatenate([se3_exp(along * step) @ start for step in (PROBE, -PROBE)])
-    seen = models.render(torch.from_numpy(probes).to(target.image), target.intrinsics)
-    box = object_box(seen.cover > 0, BLOCK_PX, 2 * BLOCK_PX)  # no window is cut off
-    shown, cover = seen.over(models.background)[box], seen.cover[box]
-    after, before = described(shown, None if hidden else cover).chunk(2)
-    query = described(target.image[box], None if hidden else target.silhouette[box])
+    probes = np.concatenate([se3_exp(along * step) @ start for step in (0, PROBE, -PROBE)])
+    found = sight(target, torch.from_numpy(probes), models)
+    # no window is cut off
+    box = object_box(found.cover > 0, SHRINK * BLOCK_PX, 2 * SHRINK * BLOCK_PX)
+    images, covers = _halved(found.shown[box]), _halved(found.cover[box])
+    here, after, before = described(images, None if hidden else covers).chunk(3)
+    image, outline = found.cut(target)
+    query = described(_halved(image[box]), None if hidden else _halved(outline[box]))
     shares = ((1 - share) / 3,) * 3 + (share / 3,) * 3 + (() if hidden else (SILHOUETTE,))
-    weight = constant(shares, shown)[:, None, None]
+    weight = constant(shares, after)[:, None, None]
     if target.backdrop is None:  # what is behind the object is not the models'
-        around = F.max_pool2d(cover.chunk(2)[0], 2 * AROUND_PX + 1, 1, AROUND_PX)
+        around = F.max_pool2d(covers[: len(start)], AROUND_PX + 1, 1, AROUND_PX // 2)
         weight = weight * _means(around)
-    # the mean of both is the rendering between them, to second order of a fraction of a pixel
-    votes = window_votes((after + before) / 2, query, (after - before) / (2 * PROBE), weight)
-    step = agreed(*(part.unflatten(1, (after.shape[1], -1)) for part in votes))
-    step = step.double().cpu().numpy()
-    return torch.from_numpy(se3_exp(along * step[:, None]) @ start)
+    votes = window_votes(here, query, (after - before) / (2 * PROBE), weight)
+    step = trusted(*elected(*votes)).double().cpu().numpy()
+    moved = torch.from_numpy(se3_exp(along * step[:, None]) @ start)
+    return moved, Sight(found.shown[: len(start)], found.cover[: len(start)], found.box)

@@ -196,10 +196,10 @@ def _cayley(phi: Tensor) -> Tensor:
 def best_warp(
     tables: Tensor, anchors: Tensor, kept: Tensor, intrinsics: Intrinsics, pivot: Tensor,
     spread: Tensor,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Steps [N, 6] of the cameras whose warps of the anchors are most alike, by cross-entropy.
 
-    With them the best mean correlation of the patches, [N].
+    With them the best mean correlation of the patches, and that where they are, [N].
 
     Args:
         tables, anchors, kept: of `correlation_tables`.
@@ -216,6 +216,7 @@ def best_warp(
     flat = tables.flatten(0, 1)[:, None]
     middle = tables.new_zeros(count, 6)
     deviation = spread.expand(count, -1)
+    scores = []
     for numbers in _draws(tables.device):
         drawn = middle[:, None] + deviation[:, None] * numbers  # [N, K, 6]
         turned = _cayley(drawn[..., 3:]).flatten(1, 2) @ points  # [N, K 3, T]
@@ -225,16 +226,18 @@ def best_warp(
         found = F.grid_sample(flat, grid[:, None], align_corners=True)  # 0 beyond the reach
         score = (share[:, None] @ found.view(count, -1, CANDIDATES))[:, 0]  # [N, K]
         values, chosen = score.topk(ELITE)
+        scores.append(score[:, 0])  # of the middle
         elite = drawn.gather(1, chosen[..., None].expand(-1, -1, 6))
         middle, deviation = elite.mean(1), elite.std(1).clamp_min(LEAST_SPREAD)
-    return middle, values[:, 0]
+    return middle, values[:, 0], scores[0]
 
 
 def warp_search(
     full: Intrinsics, query: Target, poses: Tensor, models: ModelPair, search: WarpSearch,
     reflectance_weight: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The poses [N, 4, 4] that one search from `poses` finds, and how well patches match, [N].
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The poses [N, 4, 4] that one search from `poses` finds, how well patches match, and matched
+    at the start, [N].
 
     Float64, on the CPU.
 
@@ -254,8 +257,8 @@ def warp_search(
     )
     pivot = poses[:, :3, :3] @ models.host_centre + poses[:, :3, 3]
     spread = constant((search.shift,) * 3 + (math.radians(search.turn_deg),) * 3, image)
-    step, score = best_warp(tables, anchors, kept, query.intrinsics, pivot.to(tables), spread)
-    found = torch.cat([step, score[:, None], kept[:, :1]], 1).cpu().double()
+    step, *scores = best_warp(tables, anchors, kept, query.intrinsics, pivot.to(tables), spread)
+    found = torch.cat([step, torch.stack([*scores, kept[:, 0]], 1)], 1).cpu().double()
     moved = motions(found[:, :6], pivot) @ poses
     # from where nothing is in view, or less than a patch, there is nowhere to go
-    return torch.where(found[:, 7, None, None] > 0, moved, poses), found[:, 6]
+    return torch.where(found[:, 8, None, None] > 0, moved, poses), found[:, 6], found[:, 7]

@@ -28,19 +28,23 @@ def opponent(images: Tensor) -> Tensor:
     return (constant(OPPONENT, images) @ triples).reshape(images.shape)
 
 
-def _window_sums(x: Tensor) -> Tensor:
-    """Sums over all windows of [..., H, W]: first over blocks, of which a window has 3x3."""
+def window_sums(x: Tensor, step: int = WINDOW_STEP_PX, across: int = BLOCKS) -> Tensor:
+    """Sums over all windows of [..., H, W]: first over blocks, of which a window has 3x3.
+
+    Args:
+        step: px, side of a block, by which windows are moved; across: blocks along a window.
+    """
     for dim in (-2, -1):
-        blocks = x.shape[dim] // WINDOW_STEP_PX
-        x = x.narrow(dim, 0, blocks * WINDOW_STEP_PX).unflatten(dim, (blocks, WINDOW_STEP_PX))
+        blocks = x.shape[dim] // step
+        x = x.narrow(dim, 0, blocks * step).unflatten(dim, (blocks, step))
         parts = x.unbind(dim)
         x = parts[0] + parts[1]
         for part in parts[2:]:
             x += part
     for dim in (-2, -1):
-        count = x.shape[dim] - BLOCKS + 1
+        count = x.shape[dim] - across + 1
         total = x.narrow(dim, 0, count) + x.narrow(dim, 1, count)
-        for first in range(2, BLOCKS):
+        for first in range(2, across):
             total += x.narrow(dim, first, count)
         x = total
     return x
@@ -57,14 +61,14 @@ def similarity(a: Tensor, b: Tensor, inside: Tensor | None = None) -> Tensor:
     if inside is None:
         share = 1 / WINDOW_PX**2
     else:
-        covered = _window_sums(inside)
+        covered = window_sums(inside)
         share = 1 / covered.clamp_min(1e-6)
         a, b = a * inside, b * inside  # 0 or 1: its square is itself
 
-    mean_a, mean_b = _window_sums(a) * share, _window_sums(b) * share
-    var_a = (_window_sums(a * a) * share - mean_a**2).clamp_min(0)
-    var_b = (_window_sums(b * b) * share - mean_b**2).clamp_min(0)
-    covariance = _window_sums(a * b) * share - mean_a * mean_b
+    mean_a, mean_b = window_sums(a) * share, window_sums(b) * share
+    var_a = (window_sums(a * a) * share - mean_a**2).clamp_min(0)
+    var_b = (window_sums(b * b) * share - mean_b**2).clamp_min(0)
+    covariance = window_sums(a * b) * share - mean_a * mean_b
     value, weight = correlation(var_a, var_b, covariance)
     if inside is not None:
         enough = covered > LEAST_INSIDE * WINDOW_PX**2

@@ -192,7 +192,7 @@ def test_a_search_leaves_a_pose_from_which_nothing_is_seen(models, target, true_
     away[2, 3] = -4.0
     query = Target.stacked([target])
     search = WarpSearch(1.0, 8, 0.05, 3.0)
-    found, _ = warp_search(target.intrinsics, query, away[None], models, search, 0.6)
+    found, *_ = warp_search(target.intrinsics, query, away[None], models, search, 0.6)
     assert torch.equal(found[0], away)
 
 
