@@ -172,7 +172,7 @@ def test_the_loss_prefers_the_truth():
 
 
 def test_too_few_objects_are_named(tmp_path):
-    with pytest.raises(UserError, match="0 objects.*at least 10.*solid_objects"):
+    with pytest.raises(UserError, match="0 objects.*at least 20.*solid_objects"):
         train_change.main([str(tmp_path), "--device", "cpu"])
 
 
