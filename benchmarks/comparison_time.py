@@ -5,8 +5,8 @@
 Needs a run of pose_estimation.py. Photographs and reflectance images are read before; timed are the
 renderings at the run's poses, detail, light, features, distances, normality, smoothing and scores,
 until the scores are on the host. The network's passes are those over the same images (photograph,
-rendering and their reflectance) in batches of the same size. Medians over repeats, after one that
-warms up. All other options go to the config.
+rendering and their reflectance) in batches of the same size; both take turns, batch by batch.
+Medians over repeats, after one that warms up. All other options go to the config.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,16 +38,30 @@ from piad.scenes import load_scene
 from piad.scoring import Shot, anomalies_at, batch_size, batches
 
 
-def measured(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
-    """Wall and processor seconds (this process's), medians over `repeats` after a warm-up."""
+def measured(
+    work: Sequence[Sequence[Callable[[], object]]], device: torch.device, repeats: int
+) -> list[list[float]]:
+    """Wall and processor seconds (this process's) of each kind of work, medians over `repeats`.
+
+    Kinds take turns, a part of each after the other, so that what else the machine does hits all
+    of them alike; a first round warms up.
+    """
     rounds = []
     for _ in range(repeats + 1):
-        _wait(device)
-        wall, processor = time.perf_counter(), time.process_time()
-        work()
-        _wait(device)
-        rounds.append((time.perf_counter() - wall, time.process_time() - processor))
-    return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
+        spent = [[0.0, 0.0] for _ in work]
+        for parts in zip(*work, strict=True):
+            for own, part in zip(spent, parts, strict=True):
+                _wait(device)
+                wall, processor = time.perf_counter(), time.process_time()
+                part()
+                _wait(device)
+                own[0] += time.perf_counter() - wall
+                own[1] += time.process_time() - processor
+        rounds.append(spent)
+    return [
+        [statistics.median(column) for column in zip(*kind, strict=True)]
+        for kind in zip(*rounds[1:], strict=True)
+    ]
 
 
 def _wait(device: torch.device) -> None:
@@ -54,21 +69,17 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def score_all(comparer: Comparer, shots: Sequence[Shot], size: int) -> list[float]:
-    """Image scores of all shots, on the host."""
-    scores = []
-    for batch in batches(shots, size):
-        judge = comparer.net, comparer.cfg, comparer.normality, comparer.change
-        maps, _ = anomalies_at(comparer.models, batch, *judge)
-        scores += image_scores(maps, comparer.cfg).tolist()
-    return scores
+def score(comparer: Comparer, batch: Sequence[Shot]) -> list[float]:
+    """Image scores of shots compared at once, on the host."""
+    judge = comparer.net, comparer.cfg, comparer.normality, comparer.change
+    maps, _ = anomalies_at(comparer.models, batch, *judge)
+    return image_scores(maps, comparer.cfg).tolist()
 
 
 @torch.inference_mode()
-def pass_all(net: Features, images: Tensor, passes: int, size: int) -> None:
-    """The network's passes over `passes` images in batches of `size`, of a stock of images."""
-    for start in range(0, passes, size):
-        net.features(images[: min(size, passes - start)])
+def pass_through(net: Features, images: Tensor) -> None:
+    """One pass of the network over images [B, 3, H, W]."""
+    net.features(images)
 
 
 def load(cfg: TestConfig, device: torch.device) -> tuple[Comparer, list[Shot]]:
@@ -103,18 +114,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = choose_device(cfg.device)
     size = options.batch or batch_size(device)
     comparer, shots = load(cfg, device)
-    images = torch.stack([shot.photo for shot in shots]).to(device)
-    images = torch.cat([images] * 4)[: 4 * size].contiguous()
     branches = 2 if cfg.detect.detect_branches == "both" else 1
+    groups = list(batches(shots, size))
+    images = torch.stack([shot.photo for shot in groups[0]]).to(device)
+    images = torch.cat([images] * 2 * branches)  # photographs and renderings of every branch
     work = {
-        "comparison": lambda: score_all(comparer, shots, size),
-        "network": lambda: pass_all(
-            comparer.net, images, 2 * branches * len(shots), 2 * branches * size
-        ),
+        "comparison": [partial(score, comparer, batch) for batch in groups],
+        "network": [
+            partial(pass_through, comparer.net, images[: 2 * branches * len(batch)])
+            for batch in groups
+        ],
     }
+    found = measured(list(work.values()), device, options.repeats)
     figures = {
-        name: [seconds / len(shots) for seconds in measured(job, device, options.repeats)]
-        for name, job in work.items()
+        name: [seconds / len(shots) for seconds in own]
+        for name, own in zip(work, found, strict=True)
     }
     facts = {
         "class_name": cfg.class_name,

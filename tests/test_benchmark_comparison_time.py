@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.comparison_time import measured, pass_all, score_all
+from benchmarks.comparison_time import measured, pass_through, score
 from piad.anomaly import DetectConfig
 from piad.comparison import Comparer, Job
+from piad.scoring import batches
 from tests.detection_scene import IDENTITY_POSE, FlatModels, SeededNet, object_image, write_query
 
 FOUND = {"status": "ok", "camera_to_world": IDENTITY_POSE}
@@ -24,11 +25,12 @@ def test_the_scores_are_those_of_the_comparisons(tmp_path, size, passes):
     expected = [comparer.compare(query, query, FOUND).score for query in queries]
     comparer.net.passes = 0
     shots = [Job(query, query, FOUND).shot(None) for query in queries]
-    assert score_all(comparer, shots, size) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    found = [value for batch in batches(shots, size) for value in score(comparer, batch)]
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert comparer.net.passes == passes
 
 
-def test_the_networks_passes_cover_as_many_images():
+def test_a_pass_is_one_of_all_images():
     seen = []
 
     class Counting(SeededNet):
@@ -36,11 +38,14 @@ def test_the_networks_passes_cover_as_many_images():
             seen.append(len(images))
             return super().features(images)
 
-    pass_all(Counting(), torch.zeros(8, 3, 16, 16), 20, 8)
-    assert seen == [8, 8, 4]
+    pass_through(Counting(), torch.zeros(8, 3, 16, 16))
+    assert seen == [8]
 
 
-def test_the_first_round_warms_up_and_is_not_counted():
-    calls = []
-    wall, processor = measured(lambda: calls.append(1), torch.device("cpu"), 3)
-    assert len(calls) == 4 and 0 <= wall < 1 and 0 <= processor < 1
+def test_kinds_of_work_take_turns_and_the_first_round_is_not_counted():
+    calls, device = [], torch.device("cpu")
+    first = [lambda: calls.append("a"), lambda: calls.append("b")]
+    second = [lambda: calls.append("c"), lambda: calls.append("d")]
+    found = measured([first, second], device, 2)
+    assert "".join(calls) == "acbd" * 3
+    assert len(found) == 2 and all(0 <= value < 1 for kind in found for value in kind)
