@@ -21,11 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from gaussian_renderer.area import area_average
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
 from piad.anomaly import TINY, Compared, DetectConfig, Features, fraction
 from piad.anomaly_map import NormalMaps
-from piad.relight import averaged, resized
+from piad.relight import resized
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / "retrieval" / "model" / "change.safetensors"
 # What a comparison must be like for the net to know its distances.
@@ -48,7 +49,7 @@ def evidence(compared: Compared, normal: NormalMaps) -> Tensor:
     """
     size = fraction(compared.alpha.shape[-2:], 4)
     scale = normal.scale.clamp_min(TINY)[..., None, None]
-    usual = averaged(normal.expected, size)
+    usual = area_average(normal.expected, size)
     found = torch.cat([compared.stacked(size) / scale, usual / scale], 1)
     return found.clamp_min_(0).add_(1).log_()  # a tenth of log1p's time on CPUs
 
@@ -57,7 +58,7 @@ def half_images(compared: Compared) -> Tensor:
     """Relit renderings, what the photographs differ from them, coverage: [B, 13, H / 2, W / 2]."""
     size = fraction(compared.alpha.shape[-2:], 2)
     seen = compared.lit, compared.photo, compared.alpha
-    lit, photo, alpha = (averaged(image, size) for image in seen)
+    lit, photo, alpha = (area_average(image, size) for image in seen)
     return torch.cat([lit, photo - lit, alpha], 1)
 
 

@@ -138,10 +138,8 @@ def gallery_detail(
 
 def _world_points(depth: Tensor, camera: Camera) -> Tensor:
     """Points [3, H, W] that the pixels of a depth image [H, W] show, in the world."""
-    intrinsics, viewmat = camera.intrinsics, camera.viewmat(depth.device, depth.dtype)
-    x = (torch.arange(depth.shape[1]).to(depth) + 0.5 - intrinsics.cx) / intrinsics.fx
-    y = (torch.arange(depth.shape[0]).to(depth) + 0.5 - intrinsics.cy) / intrinsics.fy
-    local = torch.stack([x * depth, y[:, None] * depth, depth]) - viewmat[:3, 3, None, None]
+    viewmat = camera.viewmat(depth.device, depth.dtype)
+    local = camera.intrinsics.unproject(depth) - viewmat[:3, 3, None, None]
     return (viewmat[:3, :3].T @ local.flatten(1)).unflatten(1, depth.shape)
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from piad.relight import MAD_TO_SIGMA, averaged, masked_median
+from gaussian_renderer.area import area_average
+from piad.relight import MAD_TO_SIGMA, masked_median
 
 ROUNDS = 2  # refits with robust weights
 OUTLIER_SCALES = 3.0  # residuals of so many robust standard deviations count a quarter
@@ -38,7 +39,7 @@ def carry_features(photo: Tensor, flawless: Tensor, alpha: Tensor, ridge: float)
         mean(photo) + M x, [P, C, h, w]; `flawless` where fewer than LEAST_PLACES cells show the
         object: so few would let a defect explain itself.
     """
-    inside = averaged(alpha, photo.shape[-2:]) > 0.5
+    inside = area_average(alpha, photo.shape[-2:]) > 0.5
     enough = inside.sum((2, 3)).unsqueeze(2) >= LEAST_PLACES  # [P, 1, 1]
     x, y, mask = flawless.flatten(2), photo.flatten(2), inside.flatten(2).to(photo)  # [P, C, n]
     scratch = torch.empty_like(x)  # on CPUs fresh memory costs more than the arithmetic

@@ -26,6 +26,8 @@ ABSOLUTE_FLOOR = 1e-3
 # The net halves the image this often below its finest level; sizes are padded to fit.
 NET_LEVELS = 4
 NET_STRIDE = 2**NET_LEVELS
+# Linear light above which a photograph rolls off instead of clipping, of 0..1.
+SHOULDER = 0.75
 
 
 def srgb_to_linear(image: Tensor) -> Tensor:
@@ -34,6 +36,12 @@ def srgb_to_linear(image: Tensor) -> Tensor:
     # The floor keeps the gradient of the power finite in the branch that is not taken.
     curve = ((image.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
     return torch.where(image <= 0.04045, image / 12.92, curve)
+
+
+def rolled_off(light: Tensor) -> Tensor:
+    """Exposed linear light as a camera's tone curve holds it: above SHOULDER it rolls off to 1."""
+    over = (light - SHOULDER).clamp(min=0) / (1 - SHOULDER)
+    return torch.where(light > SHOULDER, SHOULDER + (1 - SHOULDER) * over / (1 + over), light)
 
 
 def linear_to_srgb(image: Tensor) -> Tensor:

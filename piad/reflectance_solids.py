@@ -22,13 +22,12 @@ from torch import Generator, Tensor
 
 from gaussian_renderer.files import write_image
 from piad.reflectance_data import ALBEDO_NAME, MASK_NAME, Group, uniform
-from piad.reflectance_net import linear_to_srgb
+from piad.reflectance_net import linear_to_srgb, rolled_off
 
 NUM_LIGHTS = 4
 MARCH_STEPS, SHADOW_STEPS = 44, 10
 IMAGE_WIDTH = 0.75  # at unit depth
 FAR, HIT, SAFE_STEP = 7.0, 4e-3, 0.85  # smooth unions overestimate distances: steps are shortened
-SHOULDER = 0.75  # above it highlights roll off instead of clipping
 KINDS = ("ball", "box", "ring", "rod")
 
 
@@ -331,9 +330,7 @@ def develop(view: View, light: Light, total: Tensor, gain: Tensor, generator: Ge
     """The photograph sRGB [3, H, W] of radiance [N, 3]: exposure by `gain`, tone curve, noise."""
     image = light.backdrop.expand(*view.hit.shape, 3).clone()
     image[view.hit] = total * gain
-    over = (image - SHOULDER).clamp(min=0) / (1 - SHOULDER)
-    image = torch.where(image > SHOULDER, SHOULDER + (1 - SHOULDER) * over / (1 + over), image)
-    srgb = linear_to_srgb(image.permute(2, 0, 1))
+    srgb = linear_to_srgb(rolled_off(image).permute(2, 0, 1))
     # Anti-aliasing by reduction: callers render at twice the size.
     noise = 0.006 * torch.randn(srgb.shape, generator=generator)
     return (srgb + noise).clamp(0, 1)

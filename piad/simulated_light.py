@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaussian_renderer.camera import Camera, Intrinsics
+from gaussian_renderer.camera import Camera
 from gaussian_renderer.render import render
 from piad.anomaly_map import gaussian_smooth
+from piad.reflectance_net import rolled_off
 
 if TYPE_CHECKING:
     from piad.models import ModelPair
@@ -36,7 +37,6 @@ EXPOSURE = 0.2  # of the logarithm of the mean brightness: cameras expose for th
 FIELD = 0.2  # of the logarithm of the smooth field
 FIELD_CELLS = 3  # across the image
 NORMAL_SIGMA = 0.04  # smoothing of the normals, share of the longer side
-SHOULDER = 0.75  # of 0..1: brighter light rolls off
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +69,13 @@ def under_another_lamp(
     light = before * (alpha * shade + (1 - alpha) * backdrop) * field + alpha * highlight * glossy
     exposure = math.exp(EXPOSURE * torch.randn(1, generator=generator).item())
     exposure *= float(before.mean() / light.mean().clamp_min(TINY))
-    return _developed(light * exposure) ** (1 / GAMMA)
+    return rolled_off(light * exposure).clamp_min(0) ** (1 / GAMMA)
 
 
 def visible_surface(models: ModelPair, camera: Camera) -> Surface:
     """Normals from the slope of the Gaussians' depth."""
     seen = render(models.colour, camera, torch.zeros_like(models.colour.background))
-    points = _unproject(seen.depth[0], camera.intrinsics)
+    points = camera.intrinsics.unproject(seen.depth[0])
     across, down = torch.zeros_like(points), torch.zeros_like(points)
     across[:, :, 1:-1] = points[:, :, 2:] - points[:, :, :-2]
     down[:, 1:-1] = points[:, 2:] - points[:, :-2]
@@ -83,14 +83,6 @@ def visible_surface(models: ModelPair, camera: Camera) -> Surface:
     sigma = NORMAL_SIGMA * max(normals.shape[-2:])
     normals = F.normalize(gaussian_smooth(normals[:, None], sigma)[:, 0], dim=0)
     return Surface(normals, points, seen.alpha)
-
-
-def _unproject(depth: Tensor, intrinsics: Intrinsics) -> Tensor:
-    """Points [3, H, W] of a depth image [H, W], camera axes."""
-    x = (torch.arange(intrinsics.width).to(depth) + 0.5 - intrinsics.cx) / intrinsics.fx
-    y = (torch.arange(intrinsics.height).to(depth) + 0.5 - intrinsics.cy) / intrinsics.fy
-    rays = torch.stack([x.expand_as(depth), y[:, None].expand_as(depth), torch.ones_like(depth)])
-    return rays * depth
 
 
 def _lamp(surface: Surface, towards: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -136,12 +128,6 @@ def _arriving(
     first, covered = F.grid_sample(there, grid, align_corners=False)[0]
     free = (covered < 0.5) | (first > (1 - SHADOW_DEPTH) * depth)
     return gaussian_smooth(free.to(depth)[None, None], blur * max(depth.shape))[0]
-
-
-def _developed(light: Tensor) -> Tensor:
-    """Exposed light as a sensor's tone curve holds it: bright parts roll off, none is cut off."""
-    over = (light - SHOULDER).clamp_min(0) / (1 - SHOULDER)
-    return torch.where(over > 0, SHOULDER + (1 - SHOULDER) * over / (1 + over), light.clamp_min(0))
 
 
 def _smooth_field(photo: Tensor, generator: torch.Generator) -> Tensor:

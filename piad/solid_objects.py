@@ -217,11 +217,11 @@ def query_light(table: bool, generator: Generator) -> Light:
 
 def photograph(
     scene: Object, view: View, light: Light, gain: Tensor | None, generator: Generator
-) -> Tensor:
-    """The photograph [3, SIDE, SIDE] of a view at twice that; gain None: exposed by itself."""
+) -> tuple[Tensor, Tensor]:
+    """The photograph [3, SIDE, SIDE] of a view at twice that, and its gain; None: by itself."""
     total = radiance(scene, view, light, shadows=len(light.lamps))
     gain = light.exposure / total.mean().clamp(min=1e-3) if gain is None else gain
-    return F.avg_pool2d(develop(view, light, total, gain, generator), 2)
+    return F.avg_pool2d(develop(view, light, total, gain, generator), 2), gain
 
 
 def write_object(folder: Path, generator: Generator) -> None:
@@ -232,12 +232,8 @@ def write_object(folder: Path, generator: Generator) -> None:
     for index, direction in enumerate(gallery_directions(scene.table)):
         pose = look_at(direction, scene.camera_distance)
         view = see(scene, pose, 2 * SIDE)
-        if gain is None:
-            total = radiance(scene, view, daylight, shadows=len(daylight.lamps))
-            gain = daylight.exposure / total.mean().clamp(min=1e-3)
-        write_image(
-            folder / f"train/{index:03}.png", photograph(scene, view, daylight, gain, generator)
-        )
+        image, gain = photograph(scene, view, daylight, gain, generator)
+        write_image(folder / f"train/{index:03}.png", image)
         frames.append({"file_path": f"train/{index:03}", "transform_matrix": pose.tolist()})
     write_json(folder / "transforms.json", {"camera_angle_x": angle, "frames": frames})
     queries = []
@@ -254,7 +250,7 @@ def write_object(folder: Path, generator: Generator) -> None:
             if found is None:
                 continue
             shown, view, pose, mask = found
-        image = photograph(shown, view, light, exposure, generator)
+        image, _ = photograph(shown, view, light, exposure, generator)
         write_image(folder / f"test/{kind}/{number:03}.png", image)
         if mask is not None:
             write_image(folder / f"ground_truth/{kind}/{number:03}.png", mask[None].float())

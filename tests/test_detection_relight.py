@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy import ndimage
 
+from gaussian_renderer.area import area_average
 from piad.relight import (
     _blur,
-    averaged,
     masked_median,
     plain_backdrop,
     relight,
@@ -127,7 +127,7 @@ def test_shrinking_is_opencvs_mean_over_areas(size):
 def test_averaging_is_torchs_mean_over_areas(size):
     image = torch.rand(2, 3, 40, 32, generator=torch.Generator().manual_seed(0))
     expected = torch.nn.functional.adaptive_avg_pool2d(image, size)
-    torch.testing.assert_close(averaged(image, size), expected)
+    torch.testing.assert_close(area_average(image, size), expected)
 
 
 @pytest.mark.parametrize("sigma", [2.5, 9.0])
