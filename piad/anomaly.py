@@ -81,7 +81,7 @@ class DetectConfig:
         "0: the models alone (the paper)",
     )
     detect_change: float = _option(
-        0.5, "weight of the change net's map beside the distances; 0: distances alone (the paper)"
+        0.75, "weight of the change net's map beside the distances; 0: distances alone (the paper)"
     )
     detect_sigma: float = _option(4.0, "standard deviation of the map's Gaussian smoothing, px")
     detect_top: float = _option(

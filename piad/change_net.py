@@ -71,9 +71,13 @@ class Block(nn.Sequential):
 
 
 class Member(nn.Module):
-    """A U-Net at strides 4, 8 and 16 of the photograph, with a fine branch at stride 2."""
+    """A U-Net at strides 4, 8 and 16 of the photograph, with a fine branch at stride 2.
 
-    def __init__(self, num_maps: int, width: int, fine: int) -> None:
+    With `context`, means and maxima over the whole image join in at stride 16: a harsh lamp raises
+    what is seen everywhere.
+    """
+
+    def __init__(self, num_maps: int, width: int, fine: int, context: bool = False) -> None:
         super().__init__()
         one, two, three = width, width + 16, width + 32
         self.fine = Block(NUM_IMAGES, fine)
@@ -81,6 +85,7 @@ class Member(nn.Module):
         self.enter = nn.Sequential(Block(num_maps + fine, one), Block(one, one))
         self.down = nn.Sequential(Block(one, two, 2), Block(two, two))
         self.deep = nn.Sequential(Block(two, three, 2), Block(three, three), Block(three, three))
+        self.context = nn.Linear(2 * three, three) if context else None
         self.middle = Block(two + three, two)
         self.leave = Block(one + two, one)
         self.join = Block(one + fine, fine)
@@ -92,7 +97,11 @@ class Member(nn.Module):
         fine = self.fine(images)
         first = self.enter(torch.cat([maps, resized(self.images(fine), maps.shape[-2:])], 1))
         second = self.down(first)
-        third = resized(self.deep(second), second.shape[-2:])
+        third = self.deep(second)
+        if self.context is not None:
+            whole = torch.cat([third.mean((2, 3)), third.amax((2, 3))], 1)
+            third = third + self.context(whole)[..., None, None]
+        third = resized(third, second.shape[-2:])
         second = resized(self.middle(torch.cat([second, third], 1)), first.shape[-2:])
         first = resized(self.leave(torch.cat([first, second], 1)), fine.shape[-2:])
         return self.last(self.join(torch.cat([first, fine], 1)))
@@ -106,7 +115,12 @@ class ChangeNet(nn.Module):
     """
 
     def __init__(
-        self, num_maps: int = 24, width: int = 32, fine: int = 16, members: int = 2
+        self,
+        num_maps: int = 24,
+        width: int = 32,
+        fine: int = 16,
+        members: int = 2,
+        context: int = 1,
     ) -> None:
         """
         Args:
@@ -114,11 +128,20 @@ class ChangeNet(nn.Module):
             width: channels at stride 4; 16 and 32 more at strides 8 and 16.
             fine: channels at stride 2.
             members: how many nets.
+            context: how many of these see means and maxima over the image, the last ones.
         """
         super().__init__()
-        self.shape = {"num_maps": num_maps, "width": width, "fine": fine, "members": members}
+        self.shape = {
+            "num_maps": num_maps,
+            "width": width,
+            "fine": fine,
+            "members": members,
+            "context": context,
+        }
         self.name, self.fingerprint = "untrained", ""
-        self.members = nn.ModuleList(Member(num_maps, width, fine) for _ in range(members))
+        self.members = nn.ModuleList(
+            Member(num_maps, width, fine, number >= members - context) for number in range(members)
+        )
 
     def forward(self, maps: Tensor, images: Tensor) -> Tensor:
         """Logits of a change, [B, 1, H / 2, W / 2], of `evidence` and `half_images`."""

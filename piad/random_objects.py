@@ -5,8 +5,11 @@ The solids are those of `piad.reflectance_solids`; `piad.solid_objects` breaks a
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -17,17 +20,23 @@ from piad.reflectance_solids import (
     FAR,
     IMAGE_WIDTH,
     SAFE_STEP,
+    Lamp,
     Solid,
     Solids,
+    View,
+    primitive_distance,
     random_colours,
     random_rotation,
     random_solid,
     sines,
 )
 
-TABLE_SHARE = 0.4  # of objects that stand on a table
+TABLE_SHARE = 0.3  # of objects that stand on a table
 STACK_SHARE = 0.35  # of objects with a stack of like parts or a coil
 COIL_SHARE = 0.4  # ... of these, with a coil
+# Of one material, up to which share of the objects.
+MATERIALS = (("metal", 0.25), ("plain", 0.38), ("glazed", 0.5))
+DISC_FLOOR = 0.06  # keeps a small lamp's image in a mirror from burning out all else
 CONE, CONE_STEPS, CONE_STOP = 16, 40, 0.01  # rays a side that are marched together first
 NEAR = 0.05  # from the ball around a shape; nearer points get the shape's own distance
 
@@ -42,7 +51,7 @@ class Blob:
     waves: Tensor
     waviness: float
 
-    @property
+    @cached_property
     def ball(self) -> tuple[Tensor, Tensor]:
         """Centre [3] and radius of a ball that holds it."""
         return self.centre, 2.0 * self.radii.max()
@@ -61,7 +70,7 @@ class Chain:
     points: Tensor
     radius: float
 
-    @property
+    @cached_property
     def ball(self) -> tuple[Tensor, Tensor]:
         """Centre [3] and radius of a ball that holds it."""
         centre = 0.5 * (self.points.amin(0) + self.points.amax(0))
@@ -75,13 +84,16 @@ class Chain:
         return (offset - share.clamp(0, 1)[..., None] * along).norm(dim=2).amin(1) - self.radius
 
 
-def nearby_distance(shape: Blob | Chain, points: Tensor) -> Tensor:
-    """Distance [N] of a shape; far from it, that of a ball around it, which is less."""
-    centre, reach = shape.ball
-    found = (points - centre).norm(dim=1) - reach
-    near = (found < NEAR).nonzero()[:, 0]
-    if len(near):
-        found[near] = shape.distance(points[near])
+def nearby_distances(shapes: Sequence[Blob | Chain], points: Tensor) -> Tensor:
+    """Distances [N, S] of shapes; far from one, that of a ball around it, which is less."""
+    balls = [shape.ball for shape in shapes]
+    centres, reach = (torch.stack(parts) for parts in zip(*balls, strict=True))
+    found = (points[:, None] - centres).norm(dim=2) - reach
+    near = found < NEAR
+    for index, some in enumerate(near.any(0).tolist()):
+        if some:
+            close = near[:, index].nonzero()[:, 0]
+            found[close, index] = shapes[index].distance(points[close])
     return found
 
 
@@ -129,7 +141,10 @@ class Coil(Solid):
 
 
 class Object(Solids):
-    """Solids with grain in their normals, and with what a defect adds, cuts and paints."""
+    """Solids with grain in their normals, and with what a defect adds, cuts and paints.
+
+    Not to be changed in place: `changed` gives another.
+    """
 
     def __init__(self, solids: list[Solid], fillet: float, grains: Tensor, table: bool) -> None:
         """
@@ -141,14 +156,38 @@ class Object(Solids):
         self.grains, self.table = grains, table
         self.room = 1.0  # radius of the solids about the origin, without the table
         self.warp: tuple[Tensor, float, Tensor] | None = None  # centre [3], width, shift [3]
-        self.added: tuple = ()
-        self.cut: tuple = ()
+        self.added: tuple[Blob | Chain, ...] = ()
+        self.cut: tuple[Blob | Chain, ...] = ()
         self.paints: tuple[Paint, ...] = ()
+
+    def changed(self, **parts: object) -> Object:
+        """A copy with other attributes."""
+        other = copy.copy(self)
+        vars(other).pop("_groups", None)
+        vars(other).update(parts)
+        return other
 
     @property
     def camera_distance(self) -> float:
         """From where the object about fills the image."""
         return min(max(self.room / (0.37 * IMAGE_WIDTH), 2.2), 4.4)
+
+    @cached_property
+    def _groups(self) -> list[tuple[str, list[Solid], list[int], Tensor, Tensor, Tensor]]:
+        """Solids that are measured together: kind, they, their numbers, axes, centres, sizes."""
+        numbers: dict[str, list[int]] = {}
+        for number, solid in enumerate(self.solids):
+            plain = type(solid) is Solid
+            numbers.setdefault(solid.kind if plain else f"own {number}", []).append(number)
+        groups = []
+        for kind, own in numbers.items():
+            solids = [self.solids[number] for number in own]
+            axes, centres, sizes = (
+                torch.stack([getattr(solid, name) for solid in solids])
+                for name in ("axes", "centre", "size")
+            )
+            groups.append((kind, solids, own, axes, centres, sizes))
+        return groups
 
     def parts(self, points: Tensor) -> Tensor:
         """Distances [P, N] of the solids, pushed aside where the object is warped."""
@@ -156,23 +195,44 @@ class Object(Solids):
             centre, width, shift = self.warp
             away = (points - centre).square().sum(1, keepdim=True)
             points = points - shift * torch.exp(-0.5 * away / width**2)
-        return super().parts(points)
+        found, order = [], []
+        for kind, solids, numbers, axes, centres, sizes in self._groups:
+            if kind.startswith("own"):
+                found.append(solids[0].distance(points)[None])
+            else:
+                local = (points - centres[:, None]) @ axes.mT
+                found.append(primitive_distance(kind, local, sizes))
+            order += numbers
+        together = torch.cat(found)
+        return together if order == sorted(order) else together[_inverse(order)]
 
     def distance(self, points: Tensor) -> Tensor:
         """Distance [N] of the object as it is."""
-        found = super().distance(points)
-        for shape in self.added:
-            found = torch.minimum(found, nearby_distance(shape, points))
-        for shape in self.cut:
-            found = torch.maximum(found, -nearby_distance(shape, points))
+        found, count = super().distance(points), len(self.added)
+        if self.added or self.cut:
+            shapes = nearby_distances((*self.added, *self.cut), points)
+            if self.added:
+                found = torch.minimum(found, shapes[:, :count].amin(1))
+            if self.cut:
+                found = torch.maximum(found, -shapes[:, count:].amin(1))
         return found
+
+    def lobe(self, view: View, lamp: Lamp) -> Tensor:
+        """A lamp's image in a mirror, [N, 1]: a bright disc, its rim as soft as the surface."""
+        angle = torch.acos((view.reflected @ lamp.direction).clamp(-1, 1))[:, None]
+        spread = lamp.width**2 + view.roughness**2 * 0.5
+        disc = torch.sigmoid((lamp.width - angle) / (0.02 + 0.5 * view.roughness**1.5))
+        return disc * 0.6 / (DISC_FLOOR + spread)
 
     def march(
         self, origin: Tensor, rays: Tensor, start: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As the base's; an image's rays are first marched as cones of CONE x CONE of them."""
+        """As the base's; an image's rays are first marched as cones of CONE x CONE of them.
+
+        Not on GPUs, which wait for the next step and not for rays.
+        """
         side = math.isqrt(len(rays))
-        if start is None and side * side == len(rays) and side % CONE == 0:
+        if start is None and not rays.is_cuda and side * side == len(rays) and side % CONE == 0:
             blocks = rays.reshape(side // CONE, CONE, side // CONE, CONE, 3)
             middle = F.normalize(blocks.mean((1, 3)).reshape(-1, 3), dim=1)
             width = (blocks - middle.reshape(side // CONE, 1, -1, 1, 3)).norm(dim=4).max()
@@ -205,12 +265,20 @@ class Object(Solids):
     def materials(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Albedo, metal and roughness of the nearest solid, and paint over it."""
         albedo, metal, roughness = super().materials(points)
-        for paint in self.paints:
-            inside = (nearby_distance(paint.shape, points) < 0)[:, None] * paint.share
+        if not self.paints:
+            return albedo, metal, roughness
+        covered = nearby_distances([paint.shape for paint in self.paints], points) < 0
+        for paint, inside in zip(self.paints, covered[..., None].unbind(1), strict=True):
+            inside = inside * paint.share
             albedo = albedo + inside * (paint.colour - albedo)
             metal = metal * (1 - inside)
             roughness = roughness + inside * (paint.roughness - roughness)
         return albedo, metal, roughness
+
+
+def _inverse(order: list[int]) -> list[int]:
+    """Where each number stands in a permutation."""
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def random_object(generator: Generator) -> Object:
@@ -239,7 +307,7 @@ def random_object(generator: Generator) -> Object:
     found = Object(solids, fillet, torch.cat([amplitude, frequency, phase], 1), table)
     found.room = float(inside.norm(dim=1).max())
     for _ in range(int(torch.randint(0, 9, (), generator=generator))):
-        _add_detail(found, generator)
+        found = _with_detail(found, generator)
     return found
 
 
@@ -268,18 +336,19 @@ def _coil(solid: Solid, generator: Generator) -> Coil:
 
 
 def _choose_materials(solids: list[Solid], generator: Generator) -> None:
-    """Half of the objects are of one material, most of these of metal; others stay as they are."""
+    """Half of the objects are of one material: metal, plain or glazed; others stay as they are."""
     draw = float(torch.rand((), generator=generator))
     for solid in solids:
         if torch.rand((), generator=generator) < 0.3:  # narrow grooves, fine print
             solid.period *= 0.3
-    if draw > 0.55:
+    kind = next((name for name, share in MATERIALS if draw < share), None)
+    if kind is None:
         return
-    metal = draw < 0.35
+    metal = kind == "metal"
     level = float(torch.exp(uniform(-1.6, -0.2, generator, 1)))
     tint = torch.exp((0.12 if metal else 0.5) * torch.randn(3, generator=generator))
     contrast = float(uniform(0.0, 0.5, generator, 1)) ** 2
-    roughness = float(uniform(0.15, 0.65, generator, 1))
+    roughness = float(uniform(*((0.03, 0.15) if kind == "glazed" else (0.15, 0.65)), generator, 1))
     for solid in solids:
         shades = torch.exp(contrast * torch.randn(3, 1, generator=generator))
         solid.palette = (level * tint * shades).clamp(0.02, 0.92)
@@ -289,7 +358,7 @@ def _choose_materials(solids: list[Solid], generator: Generator) -> None:
             solid.pattern = 0
 
 
-def _add_detail(found: Object, generator: Generator) -> None:
+def _with_detail(found: Object, generator: Generator) -> Object:
     """A rib, a groove, a knob, a hole or a mark that belongs to the flawless object."""
     rays = F.normalize(torch.randn(64, 3, generator=generator), dim=1)
     origin = -2.5 * rays[0] + 0.3 * torch.randn(3, generator=generator)
@@ -298,22 +367,22 @@ def _add_detail(found: Object, generator: Generator) -> None:
     points = (origin + depth[:, None] * aim)[hit]
     points = points[found.parts(points).argmin(0) < len(found.solids) - found.table]
     if not len(points):
-        return
+        return found
     place, kind = points[0], int(torch.randint(5, (), generator=generator))
     normal = Solids.normals(found, place[None])[0]
     size = float(torch.exp(uniform(math.log(0.04), math.log(0.15), generator, 1)))
     if kind < 2:
         path = surface_path(found, place, normal, generator)
         chain = Chain(path, float(uniform(0.01, 0.03, generator, 1)))
-        found.added, found.cut = (
-            ((*found.added, chain), found.cut) if kind else (found.added, (*found.cut, chain))
-        )
-    elif kind == 2:
-        found.added = (*found.added, random_blob(place, size, generator))
-    elif kind == 3:
-        found.cut = (*found.cut, random_blob(place, size, generator))
-    else:
-        found.paints = (*found.paints, random_paint(random_blob(place, size, generator), generator))
+        if kind:
+            return found.changed(added=(*found.added, chain))
+        return found.changed(cut=(*found.cut, chain))
+    blob = random_blob(place, size, generator)
+    if kind == 2:
+        return found.changed(added=(*found.added, blob))
+    if kind == 3:
+        return found.changed(cut=(*found.cut, blob))
+    return found.changed(paints=(*found.paints, random_paint(blob, generator)))
 
 
 def _table(lowest: float, generator: Generator) -> Solid:
@@ -322,6 +391,8 @@ def _table(lowest: float, generator: Generator) -> Solid:
     table.kind, table.axes, table.metal = "rod", torch.eye(3), 0.0
     table.size = torch.tensor([float(uniform(1.9, 3.0, generator, 1)), height, height])
     table.centre = torch.tensor([0.0, 0.0, lowest - 1.5 * height + 0.01])
+    if torch.rand((), generator=generator) < 0.6:
+        table.pattern = 0
     return table
 
 

@@ -52,19 +52,7 @@ class Solid:
 
     def distance(self, points: Tensor) -> Tensor:
         """Signed distance (a bound of it) of points [N, 3]."""
-        p = self.local(points)
-        a, b, _ = self.size
-        if self.kind == "ball":
-            k = (p / self.size).norm(dim=1)
-            return (k - 1) * self.size.min()
-        if self.kind == "box":
-            q = p.abs() - (self.size - 0.04)
-            return q.clamp(min=0).norm(dim=1) + q.amax(1).clamp(max=0) - 0.04
-        radial = p[:, :2].norm(dim=1)
-        if self.kind == "ring":
-            return torch.hypot(radial - (0.2 + a), p[:, 2]) - 0.35 * b
-        q = torch.stack([radial - 0.6 * a, p[:, 2].abs() - 1.5 * b], 1) + 0.03
-        return q.clamp(min=0).norm(dim=1) + q.amax(1).clamp(max=0) - 0.03
+        return primitive_distance(self.kind, self.local(points), self.size)
 
     def albedo(self, points: Tensor) -> Tensor:
         """Base colour [N, 3] at points on the surface."""
@@ -81,6 +69,26 @@ class Solid:
             choice = (noise > 0.0).long() + (noise > 0.6).long()
         grain = sines(p * 23.0, self.waves)
         return (self.palette[choice] * (1 + 0.08 * grain[:, None])).clamp(0.005, 0.95)
+
+
+def primitive_distance(kind: str, points: Tensor, size: Tensor) -> Tensor:
+    """Signed distance (a bound of it) [..., N] of points [..., N, 3] in a primitive's own frame.
+
+    Args:
+        size: [..., 3], of one primitive or of as many as there are sets of points.
+    """
+    p, size = points, size[..., None, :]
+    a, b = size[..., 0], size[..., 1]
+    if kind == "ball":
+        return ((p / size).norm(dim=-1) - 1) * size.amin(-1)
+    if kind == "box":
+        q = p.abs() - (size - 0.04)
+        return q.clamp(min=0).norm(dim=-1) + q.amax(-1).clamp(max=0) - 0.04
+    radial = p[..., :2].norm(dim=-1)
+    if kind == "ring":
+        return torch.hypot(radial - (0.2 + a), p[..., 2]) - 0.35 * b
+    q = torch.stack([radial - 0.6 * a, p[..., 2].abs() - 1.5 * b], -1) + 0.03
+    return q.clamp(min=0).norm(dim=-1) + q.amax(-1).clamp(max=0) - 0.03
 
 
 def sines(points: Tensor, waves: Tensor) -> Tensor:
@@ -184,6 +192,12 @@ class Solids:
             depth = depth + gap.clamp(0.04, 0.4)
         return share[:, None]
 
+    def lobe(self, view: View, lamp: Lamp) -> Tensor:
+        """How much of a lamp a mirror sends on, [N, 1]: a soft spot about its reflection."""
+        spread = lamp.width**2 + view.roughness**2 * 0.5
+        spot = torch.exp(((view.reflected @ lamp.direction)[:, None] - 1) / (0.4 * spread))
+        return spot * 0.6 / (0.15 + spread)
+
     def occlusion(self, points: Tensor, normals: Tensor) -> Tensor:
         """Ambient visibility [N, 1] from distances along the normal."""
         blocked = torch.zeros(len(points))
@@ -278,11 +292,15 @@ class Light:
     backdrop: Tensor
 
 
-def random_light(generator: Generator, above: bool) -> Light:
-    """One to four lamps; all of them above the horizon if `above`, else the main one alone."""
-    warmth = 0.6 * torch.randn((), generator=generator)
+def random_light(generator: Generator, above: bool, tint: float = 0.6) -> Light:
+    """One to four lamps; all of them above the horizon if `above`, else the main one alone.
+
+    Args:
+        tint: standard deviation of the light's warmth, as `light_colour` takes it.
+    """
+    warmth = tint * torch.randn((), generator=generator)
     sky, floor = uniform(0.05, 0.5, generator, 2).tolist()
-    ambience = light_colour(warmth + 0.3 * torch.randn((), generator=generator))
+    ambience = light_colour(warmth + 0.5 * tint * torch.randn((), generator=generator))
     lamps = []
     for index in range(int(torch.randint(1, 5, (), generator=generator))):
         direction = F.normalize(torch.randn(3, generator=generator), dim=0)
@@ -291,7 +309,7 @@ def random_light(generator: Generator, above: bool) -> Light:
             direction = F.normalize(direction, dim=0)
         width = float(uniform(0.1, 0.7, generator, 1))
         power = float(torch.exp(uniform(-1.5, 0.5, generator, 1)))
-        colour = power * light_colour(warmth + 0.3 * torch.randn((), generator=generator))
+        colour = power * light_colour(warmth + 0.5 * tint * torch.randn((), generator=generator))
         lamps.append(Lamp(direction, width, colour))
     exposure = float(uniform(0.2, 0.55, generator, 1))
     backdrop = uniform(0.2, 0.85, generator, 1) * light_colour(
@@ -317,12 +335,10 @@ def radiance(scene: Solids, view: View, light: Light, shadows: int = 1) -> Tenso
     for index, lamp in enumerate(light.lamps):
         cosine = view.normals @ lamp.direction
         lambert = ((cosine + 0.5 * lamp.width) / (1 + 0.5 * lamp.width)).clamp(min=0)[:, None]
-        spread = lamp.width**2 + view.roughness**2 * 0.5
-        lobe = torch.exp(((view.reflected @ lamp.direction)[:, None] - 1) / (0.4 * spread))
         lit = lamp.colour
         if index < shadows:
             lit = scene.shadow(view.points, lamp.direction, lamp.width) * lit
-        total = total + lit * (diffuse * lambert + mirror * lobe * 0.6 / (0.15 + spread))
+        total = total + lit * (diffuse * lambert + mirror * scene.lobe(view, lamp))
     return total
 
 

@@ -10,7 +10,6 @@ flawless and defective, with masks and true poses. Nothing is taken from the exa
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from torch import Generator, Tensor
 
 from gaussian_renderer.files import write_image, write_json
 from piad.random_objects import (
+    Blob,
     Chain,
     Object,
     random_blob,
@@ -44,7 +44,7 @@ from piad.reflectance_solids import (
 
 SIDE = 400  # px
 GALLERY_VIEWS = 40
-FLAWLESS, DEFECTIVE = 9, 15  # queries of an object
+FLAWLESS, DEFECTIVE = 10, 14  # queries of an object
 SAME_LIGHT = 0.15  # of queries under the gallery's light
 SMALLEST_MASK, LARGEST_MASK = 0.0012, 0.1  # share of the image
 SMALLEST_ISLAND = 6  # px
@@ -91,53 +91,58 @@ def random_defect(
     flawless: Object, kind: str, place: Tensor, normal: Tensor, generator: Generator
 ) -> Object:
     """The object with a defect at a place [3] of its surface with a normal [3]."""
-    broken, unit = copy.copy(flawless), flawless.camera_distance / 3
+    unit = flawless.camera_distance / 3
     size = unit * float(torch.exp(uniform(math.log(0.05), math.log(0.2), generator, 1)))
     length = unit * float(uniform(0.06, 0.3, generator, 1))
     outward = torch.linspace(0, 1, 5)[:, None] * normal * length
+
+    def added(shape: Blob | Chain) -> Object:
+        return flawless.changed(added=(*flawless.added, shape))
+
+    def cut(shape: Blob | Chain) -> Object:
+        return flawless.changed(cut=(*flawless.cut, shape))
+
+    def painted(shape: Blob | Chain, on: Object = flawless) -> Object:
+        return on.changed(paints=(*on.paints, random_paint(shape, generator)))
+
     if kind == "bump":
-        broken.added = (*broken.added, random_blob(place, size * 0.7, generator))
-    elif kind in ("chip", "missing"):
+        return added(random_blob(place, size * 0.7, generator))
+    if kind in ("chip", "missing"):
         size = size if kind == "chip" else unit * float(uniform(0.15, 0.35, generator, 1))
-        broken.cut = (*broken.cut, random_blob(place + 0.3 * size * normal, size, generator))
+        broken = cut(random_blob(place + 0.3 * size * normal, size, generator))
         if torch.rand((), generator=generator) < 0.5:  # what lies below has a colour of its own
-            below = random_paint(random_blob(place, 1.5 * size, generator), generator)
-            broken.paints = (*broken.paints, below)
-    elif kind == "crack":
+            return painted(random_blob(place, 1.5 * size, generator), broken)
+        return broken
+    if kind == "crack":
         radius = unit * float(uniform(0.008, 0.02, generator, 1))
-        broken.cut = (*broken.cut, Chain(surface_path(flawless, place, normal, generator), radius))
-    elif kind == "burr":
+        return cut(Chain(surface_path(flawless, place, normal, generator), radius))
+    if kind == "burr":
         sway = 0.05 * torch.randn(5, 3, generator=generator) * torch.linspace(0, 1, 5)[:, None]
         radius = unit * float(uniform(0.012, 0.035, generator, 1))
-        broken.added = (*broken.added, Chain(place + outward + sway, radius))
-    elif kind == "stain":
-        broken.paints = (
-            *broken.paints,
-            random_paint(random_blob(place, size, generator), generator),
-        )
-    elif kind == "scratch":
+        return added(Chain(place + outward + sway, radius))
+    if kind == "stain":
+        return painted(random_blob(place, size, generator))
+    if kind == "scratch":
         radius = unit * float(uniform(0.007, 0.016, generator, 1))
-        path = Chain(surface_path(flawless, place, normal, generator), radius)
-        broken.paints = (*broken.paints, random_paint(path, generator))
-    elif len(flawless.solids) - flawless.table > 1 and torch.rand((), generator=generator) < 0.4:
-        _move_solid(broken, place, generator)
-    else:
-        width = unit * float(torch.exp(uniform(math.log(0.1), math.log(0.45), generator, 1)))
-        shift = 0.5 * width * F.normalize(torch.randn(3, generator=generator), dim=0)
-        broken.warp = place, width, shift * float(uniform(0.2, 1.0, generator, 1))
-    return broken
+        return painted(Chain(surface_path(flawless, place, normal, generator), radius))
+    if len(flawless.solids) - flawless.table > 1 and torch.rand((), generator=generator) < 0.4:
+        return _with_solid_moved(flawless, place, generator)
+    width = unit * float(torch.exp(uniform(math.log(0.1), math.log(0.45), generator, 1)))
+    shift = 0.5 * width * F.normalize(torch.randn(3, generator=generator), dim=0)
+    return flawless.changed(warp=(place, width, shift * float(uniform(0.2, 1.0, generator, 1))))
 
 
-def _move_solid(broken: Object, place: Tensor, generator: Generator) -> None:
-    """Turn and shift the solid at a place."""
-    owner = int(broken.parts(place[None])[:, 0].argmin())
+def _with_solid_moved(flawless: Object, place: Tensor, generator: Generator) -> Object:
+    """The solid at a place turned and shifted."""
+    owner = int(flawless.parts(place[None])[:, 0].argmin())
     axis = F.normalize(torch.randn(3, generator=generator), dim=0)
     angle = float(uniform(0.05, 0.25, generator, 1))
     cross = torch.tensor([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    turned = broken.solids[owner].axes @ torch.matrix_exp(angle * cross)
-    moved = broken.solids[owner].centre + 0.04 * torch.randn(3, generator=generator)
-    broken.solids = list(broken.solids)
-    broken.solids[owner] = replace(broken.solids[owner], axes=turned, centre=moved)
+    solids = list(flawless.solids)
+    turned = solids[owner].axes @ torch.matrix_exp(angle * cross)
+    moved = solids[owner].centre + 0.04 * torch.randn(3, generator=generator)
+    solids[owner] = replace(solids[owner], axes=turned, centre=moved)
+    return flawless.changed(solids=solids)
 
 
 def changed_surface(flawless: View, defective: View) -> Tensor:
@@ -184,7 +189,8 @@ def broken_view(
         place, normal = before.points[index], before.normals[index]
         broken = random_defect(flawless, kind, place, normal, generator)
         for side in (SIDE // 2, 2 * SIDE):  # few rays rule out most
-            before, after = see(flawless, pose, side), see(broken, pose, side)
+            before = before if side == SIDE // 2 else see(flawless, pose, side)
+            after = see(broken, pose, side)
             mask = without_specks(changed_surface(before, after) > CHANGED_SHARE)
             if not SMALLEST_MASK <= float(mask.float().mean()) <= LARGEST_MASK:
                 break
@@ -194,8 +200,8 @@ def broken_view(
 
 
 def gallery_light(generator: Generator) -> Light:
-    """Bright, even light: much ambience, wide lamps."""
-    light = random_light(generator, above=True)
+    """Bright, even, about white light: much ambience, wide lamps."""
+    light = random_light(generator, above=True, tint=0.2)
     sky = float(uniform(0.3, 0.6, generator, 1))
     lamps = tuple(replace(lamp, width=max(lamp.width, 0.4)) for lamp in light.lamps)
     floor = sky * float(uniform(0.4, 1.0, generator, 1))
@@ -204,8 +210,8 @@ def gallery_light(generator: Generator) -> Light:
 
 def query_light(table: bool, generator: Generator) -> Light:
     """Any light; lamps stronger against the ambience, often narrower, than a gallery's."""
-    light = random_light(generator, above=table)
-    strength = float(torch.exp(uniform(0.0, 1.5, generator, 1)))
+    light = random_light(generator, above=table, tint=0.5)
+    strength = float(torch.exp(uniform(-0.6, 1.4, generator, 1)))
     narrow = float(uniform(0.4, 1.0, generator, 1))
     lamps = tuple(
         replace(lamp, width=max(0.08, narrow * lamp.width), colour=strength * lamp.colour)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -38,6 +38,7 @@ LEARNING_RATE, WEIGHT_DECAY = 3e-3, 0.05
 POSITIVE_WEIGHT = 3.0  # a changed pixel counts as so many
 TOP_SHARE = 0.002  # of the pixels, whose mean logit judges the image
 PIXEL, DICE, IMAGE = 4.0, 0.5, 0.3  # weights of the loss
+FROM_OBJECT = 2, 2  # flawless and defective examples an object gives to a batch
 BLIND_SHARE = 0.2  # of the examples without images
 UNIT_SPREAD, CONTRAST_SPREAD = 0.15, 0.2  # of the logarithms of distances' and images' scales
 
@@ -103,6 +104,25 @@ def image_logits(logits: Tensor) -> Tensor:
     return flat.topk(max(1, round(flat.shape[1] * TOP_SHARE)), 1).values.mean(1)
 
 
+def balanced_batches(data: dict[str, Tensor], chosen: Tensor) -> Callable[[int], Tensor]:
+    """Draws as many examples (indices) of each of some objects, flawless and defective ones."""
+    label, group, chosen = data["label"].cpu(), data["group"].cpu(), chosen.cpu()
+    objects = []
+    for own in (chosen[group[chosen] == number] for number in group[chosen].unique()):
+        parts = [own[label[own] == kind] for kind in (0, 1)]
+        if all(map(len, parts)):
+            objects.append(parts)
+
+    def draw(batch: int) -> Tensor:
+        numbers = torch.randint(len(objects), (max(1, batch // sum(FROM_OBJECT)),))
+        pools = [pool for number in numbers for pool in objects[number]]
+        counts = FROM_OBJECT * len(numbers)
+        picks = zip(pools, counts, strict=True)
+        return torch.cat([pool[torch.randint(len(pool), (count,))] for pool, count in picks])
+
+    return draw
+
+
 def loss_of(logits: Tensor, mask: Tensor, label: Tensor) -> Tensor:
     """Cross entropy of pixels, Dice of the defective images, cross entropy of the images."""
     weight = torch.tensor(POSITIVE_WEIGHT, device=logits.device)
@@ -118,9 +138,9 @@ def train(net: Member, data: dict[str, Tensor], chosen: Tensor, steps: int, batc
     """AdamW with a one-cycle rate on the examples `chosen` (indices)."""
     optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps)
-    device = chosen.device
+    device, draw = chosen.device, balanced_batches(data, chosen)
     for _ in progress(range(steps), "training"):
-        pick = chosen[torch.randint(len(chosen), (batch,), device=device)]
+        pick = draw(batch).to(device)
         seen = data["maps"][pick].float(), data["images"][pick].float(), data["mask"][pick].float()
         maps, images, mask = augmented(*seen)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -167,10 +187,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("objects", type=Path, help="folder of objects in the MIP layout")
     parser.add_argument("--output", type=Path, default=SHIPPED_WEIGHTS)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--width", type=int, default=32, help="channels at stride 4")
     parser.add_argument("--members", type=int, default=2, help="nets trained by themselves")
+    parser.add_argument("--context", type=int, default=1, help="... of which see the whole image")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
@@ -184,8 +205,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = [teach(folder, device) for folder in progress(folders, "objects")]
     data = load_examples(paths, device)
     torch.manual_seed(arguments.seed)
-    shape = data["maps"].shape[1], arguments.width, arguments.width // 2, arguments.members
-    net = ChangeNet(*shape).to(device)
+    shape = data["maps"].shape[1], arguments.width, arguments.width // 2
+    net = ChangeNet(*shape, arguments.members, arguments.context).to(device)
     aside = data["group"] % HELD_OUT == 0
     for member in net.members:
         train(member, data, (~aside).nonzero()[:, 0], arguments.steps, arguments.batch)

@@ -1,6 +1,7 @@
 """Random objects for the change net, and its training."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from gaussian_renderer.errors import UserError
 from piad import solid_objects, train_change
 from piad.change_net import ChangeNet
 from piad.config import PoseConfig
-from piad.random_objects import Coil
-from piad.reflectance_solids import Solids, random_solid, see
+from piad.random_objects import NEAR, Chain, Coil, Stack, nearby_distances, random_blob
+from piad.reflectance_solids import KINDS as SOLID_KINDS
+from piad.reflectance_solids import Solid, Solids, random_solid, see
 from piad.scenes import load_scene
 from piad.solid_objects import (
     KINDS,
@@ -21,7 +23,15 @@ from piad.solid_objects import (
     random_object,
     write_object,
 )
-from piad.train_change import augmented, image_logits, load_examples, loss_of, measures, train
+from piad.train_change import (
+    augmented,
+    balanced_batches,
+    image_logits,
+    load_examples,
+    loss_of,
+    measures,
+    train,
+)
 from piad.true_poses import true_query_cameras
 
 
@@ -76,6 +86,43 @@ def test_a_coil_s_wire_winds_about_its_axis():
     between = coil.distance(middle + torch.tensor([0.0, 0.0, 0.1]))[:-20]
     torch.testing.assert_close(between, torch.full((77,), 0.07), atol=1e-3, rtol=0)
     assert coil.distance(torch.tensor([[0.0, 0.0, 0.9]])) > 0.3  # beyond its ends
+
+
+def test_solids_are_measured_together_as_one_by_one():
+    kinds = set()
+    for seed in range(16):
+        scene, points = random_object(seeded(seed)), torch.randn(200, 3, generator=seeded(seed))
+        alone = torch.stack([solid.distance(points) for solid in scene.solids])
+        torch.testing.assert_close(scene.parts(points), alone, atol=1e-5, rtol=0)
+        kinds |= {type(solid) if type(solid) is not Solid else solid.kind for solid in scene.solids}
+    assert kinds == {*SOLID_KINDS, Stack, Coil}
+
+
+def test_a_far_detail_is_no_nearer_than_its_ball():
+    generator = seeded(4)
+    shapes = [random_blob(torch.randn(3, generator=generator), 0.2, generator) for _ in range(3)]
+    shapes.append(Chain(torch.rand(5, 3, generator=generator), 0.02))
+    points = 0.8 * torch.randn(2000, 3, generator=generator)
+    found = nearby_distances(shapes, points)
+    for own, shape in zip(found.unbind(1), shapes, strict=True):
+        reach = (points - shape.ball[0]).norm(dim=1) - shape.ball[1]
+        true, near = shape.distance(points), reach < NEAR
+        assert 0 < near.sum() < 2000
+        torch.testing.assert_close(own[near], true[near], atol=1e-6, rtol=0)
+        torch.testing.assert_close(own[~near], reach[~near], atol=1e-6, rtol=0)
+        if isinstance(shape, Chain):  # a blob's own distance is none far away
+            assert (own <= true + 1e-5).all()
+
+
+def test_a_changed_object_is_another():
+    flawless = random_object(seeded(5))
+    points = torch.randn(50, 3, generator=seeded(5))
+    before = flawless.parts(points)
+    moved = [replace(solid, centre=solid.centre + 1.0) for solid in flawless.solids]
+    broken = flawless.changed(solids=moved)
+    assert not torch.allclose(broken.parts(points), before)
+    torch.testing.assert_close(broken.parts(points + 1.0), before, atol=1e-5, rtol=0)
+    torch.testing.assert_close(flawless.parts(points), before)
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS)))
@@ -141,12 +188,26 @@ def test_training_learns_what_distances_alone_do_not_tell(tmp_path):
     paths = [made_up(tmp_path / f"{seed}.pt", seed) for seed in range(4)]
     data = load_examples(paths, torch.device("cpu"))
     torch.manual_seed(0)
-    net = ChangeNet(width=8, fine=8, members=1)
+    net = ChangeNet(width=8, fine=8, members=1, context=1)
     aside = data["group"] == 0
     train(net.members[0], data, (~aside).nonzero()[:, 0], steps=80, batch=8)
     found = measures(net, data, aside.nonzero()[:, 0])
     assert found["net"]["pixel_ap"] > 0.8 > 0.5 > found["distances"]["pixel_ap"]
     assert found["net"]["image_auroc"] > 0.9
+
+
+def test_batches_hold_flawless_and_defective_images_of_the_same_objects():
+    label = torch.tensor([0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 1])
+    group = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    chosen = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 9, 10])
+    draw = balanced_batches({"label": label, "group": group}, chosen)
+    seen = set()
+    for _ in range(20):
+        found = draw(12)
+        seen |= set(found.tolist())
+        assert label[found].tolist() == [0, 0, 1, 1] * 3
+        assert (group[found].reshape(3, 4).amin(1) == group[found].reshape(3, 4).amax(1)).all()
+    assert seen == {3, 4, 5, 6, 7, 9, 10}  # object 0 has no defect, image 8 isn't chosen
 
 
 def test_augmentation_keeps_maps_images_and_masks_together():
