@@ -31,12 +31,14 @@ from gaussian_renderer.se3 import pose_error, se3_exp
 from piad.cli import choose_device, run_script
 from piad.config import PoseConfig
 from piad.evaluation import query_lights
+from piad.lent_detail import LentDetail, lent_detail
 from piad.models import ModelPair, load_models
 from piad.pose import refine_poses
 from piad.run_folder import RunFolder
-from piad.scenes import load_scene
+from piad.scenes import Query, Scene, load_scene
 from piad.target import Target
 from piad.true_poses import true_query_cameras
+from piad.views import View
 
 REFINERS = ("second_order", "adam")
 
@@ -146,11 +148,13 @@ def speed_up(rows: list[dict]) -> dict[str, float]:
     return found
 
 
-def refined_rows(problems: list[Problem], models: ModelPair, refine, name: str) -> list[dict]:
+def refined_rows(
+    problems: list[Problem], models: ModelPair, refine, name: str, lent: LentDetail | None
+) -> list[dict]:
     """Refine problems together; their errors and their share of the costs."""
     clock = Clock(problems[0].target.image.device)
     found = refine_poses(
-        [p.target for p in problems], [[p.start] for p in problems], models, refine
+        [p.target for p in problems], [[p.start] for p in problems], models, refine, lent
     )
     wall, seconds = (value / len(problems) for value in clock.seconds())
     rows = []
@@ -177,9 +181,14 @@ def refined_rows(problems: list[Problem], models: ModelPair, refine, name: str) 
     return rows
 
 
-def make_problems(cfg: PoseConfig, options: argparse.Namespace, models, run, device):
+def mirrored(photo: Query | View, scene: Scene, run: RunFolder) -> Query | View:
+    """The reflectance image of a photograph, as a run has left it."""
+    path = run.reflection / photo.path.relative_to(scene.root).with_suffix(".png")
+    return replace(photo, path=path)
+
+
+def make_problems(options: argparse.Namespace, scene: Scene, models, run, device):
     """A problem for every chosen query and size of start."""
-    scene = load_scene(cfg.data, cfg.class_name)
     truth = true_query_cameras(scene)
     if truth is None:
         raise UserError(f"{scene.root} has no true query poses; nothing to compare with")
@@ -189,8 +198,7 @@ def make_problems(cfg: PoseConfig, options: argparse.Namespace, models, run, dev
     lights = query_lights(scene)
     problems = []
     for query in chosen:
-        mirrored = run.reflection / query.path.relative_to(scene.root).with_suffix(".png")
-        image = torch.cat([query.image(), replace(query, path=mirrored).image()]).to(device)
+        image = torch.cat([query.image(), mirrored(query, scene, run).image()]).to(device)
         target = Target.of(image, query.intrinsics)
         pose = truth[query.id].world_to_camera
         forward = forward_seconds(target, pose, models)
@@ -215,22 +223,25 @@ def measure(cfg: PoseConfig, options: argparse.Namespace) -> list[dict]:
     models = load_models(run, device)
     if options.gaussians:
         models = multiplied(models, options.gaussians)
-    problems = make_problems(cfg, options, models, run, device)
+    scene = load_scene(cfg.data, cfg.class_name)
+    problems = make_problems(options, scene, models, run, device)
+    pairs = [(view, mirrored(view, scene, run)) for view in scene.gallery]
+    lent = lent_detail(models, pairs, cfg.refine)
     rows = []
     for refiner in options.refiners:
         refine, slow = replace(cfg.refine, refiner=refiner), refiner != "second_order"
         chosen = some(problems, options.adam_queries) if slow else problems
         if device.type == "cuda":  # kernels are built and memory is taken
             warm = replace(refine, iter_num=4) if slow else refine
-            refined_rows(chosen[:1], models, warm, "warm-up")
+            refined_rows(chosen[:1], models, warm, "warm-up", lent)
         for size in [1] if slow else options.batch:
             name = refiner if size == 1 else f"{refiner} x{size}"
             for degrees in options.starts:
                 group = [problem for problem in chosen if problem.degrees == degrees]
                 if size > 1 and device.type == "cuda":
-                    refined_rows(group[:size], models, refine, "warm-up")
+                    refined_rows(group[:size], models, refine, "warm-up", lent)
                 for first in range(0, len(group), size):
-                    rows += refined_rows(group[first : first + size], models, refine, name)
+                    rows += refined_rows(group[first : first + size], models, refine, name, lent)
     return rows
 
 

@@ -44,10 +44,10 @@ class Intrinsics:
         return Intrinsics(self.fx, self.fy, self.cx - x, self.cy - y, width, height)
 
     def unproject(self, depth: Tensor) -> Tensor:
-        """Points [3, H, W], camera axes, that the pixels of a depth image [H, W] show."""
+        """Points [..., 3, H, W], camera axes, that the pixels of depth images [..., H, W] show."""
         x = (torch.arange(self.width).to(depth) + 0.5 - self.cx) / self.fx
         y = (torch.arange(self.height).to(depth) + 0.5 - self.cy) / self.fy
-        return torch.stack([x * depth, y[:, None] * depth, depth])
+        return torch.stack([x * depth, y[:, None] * depth, depth], -3)
 
     def matrix(
         self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32

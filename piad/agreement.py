@@ -27,12 +27,18 @@ BOX_MARGIN_PX = 16  # no window that reaches what is seen is cut off
 class Sight:
     """What models show of N poses in a box (`object_box`), outside which is backdrop alone.
 
-    shown: over the models' background, [N, 6, h, w]; cover: alpha, [N, 1, h, w].
+    shown: over the models' background, [N, 6, h, w]; cover: alpha, [N, 1, h, w]; depth:
+    of the colour model, [N, 1, h, w].
     """
 
     shown: Tensor
     cover: Tensor
     box: tuple
+    depth: Tensor
+
+    def first(self, count: int) -> Sight:
+        """Of the first so many poses."""
+        return Sight(self.shown[:count], self.cover[:count], self.box, self.depth[:count])
 
     def cut(self, target: Target) -> tuple[Tensor, Tensor | None]:
         """Images and silhouettes of queries in the box."""
@@ -51,7 +57,7 @@ def sight(target: Target, poses: Tensor, models: ModelPair) -> Sight:
         inside = torch.cat([seen.alpha[:, :1] > 0, target.silhouette > 0])
         box = object_box(inside, BOX_STEP_PX, BOX_MARGIN_PX)
     seen = seen.cut(box)
-    return Sight(seen.over(models.background), seen.cover, box)
+    return Sight(seen.over(models.background), seen.cover, box, seen.depth)
 
 
 @torch.no_grad()

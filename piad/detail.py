@@ -101,7 +101,10 @@ class GalleryDetail:
         points = _world_points(seen.depth[0], camera)
         total, weights = torch.zeros_like(seen.image), torch.zeros_like(seen.depth)
         for index, angle in self.nearest(camera, without, halfway):
-            found, visible = _look_up(self._view(index), points)
+            seen_there = self._view(index)
+            matrix = image_matrix(seen_there.camera).to(points)
+            stacked = seen_there.stacked[None].to(points.dtype)
+            found, visible = (x[0] for x in look_up(stacked, matrix[None], points[None]))
             weight = visible.to(weights).mul_(math.exp(-0.5 * (angle / ANGLE_DEG) ** 2))
             total.addcmul_(found, weight)
             weights += weight
@@ -115,13 +118,8 @@ class GalleryDetail:
         if index in self._seen:
             self._seen.move_to_end(index)
             return self._seen[index]
-        view, reflectance = self.pairs[index]
-        device = self.models.background.device
-        seen = self.models.render(view.camera.viewmat(device), view.camera.intrinsics)
-        photos = torch.cat([view.image(), reflectance.image()]).to(device)
-        difference = photos - seen.over(self.models.background)
-        stacked = torch.cat([difference, seen.depth, seen.alpha[:1]]).half()
-        self._seen[index] = _Seen(view.camera, stacked)
+        stacked = differences(self.models, *self.pairs[index]).half()
+        self._seen[index] = _Seen(self.pairs[index][0].camera, stacked)
         if len(self._seen) > KEPT_VIEWS:
             self._seen.popitem(last=False)
         return self._seen[index]
@@ -136,6 +134,17 @@ def gallery_detail(
     return GalleryDetail(models, pairs, cfg.detect_detail_views)
 
 
+def differences(models: ModelPair, view: View, reflectance: View) -> Tensor:
+    """What a gallery view's photographs differ from their renderings, depth and coverage.
+
+    [8, H, W]: six channels, then one each.
+    """
+    device = models.background.device
+    seen = models.render(view.camera.viewmat(device), view.camera.intrinsics)
+    photos = torch.cat([view.image(), reflectance.image()]).to(device)
+    return torch.cat([photos - seen.over(models.background), seen.depth, seen.alpha[:1]])
+
+
 def _world_points(depth: Tensor, camera: Camera) -> Tensor:
     """Points [3, H, W] that the pixels of a depth image [H, W] show, in the world."""
     viewmat = camera.viewmat(depth.device, depth.dtype)
@@ -143,22 +152,29 @@ def _world_points(depth: Tensor, camera: Camera) -> Tensor:
     return (viewmat[:3, :3].T @ local.flatten(1)).unflatten(1, depth.shape)
 
 
-def _look_up(view: _Seen, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences [6, H, W] of a view at points of the world [3, H, W], and whether it sees them
-    [1, H, W]: in front of it, inside its image, at the depth that it has there."""
-    to_image = _image_matrix(view.camera).to(points)  # [3, 4]
-    moved = torch.addmm(to_image[:, 3:], to_image[:, :3], points.flatten(1))  # [3, H W]
-    z = moved[2]
-    grid = (moved[:2] / z.clamp_min(1e-6)).T.unflatten(0, points.shape[1:])
-    inside = moved[:2].abs().amax(0) < z
-    stacked = view.stacked.to(points.dtype)
-    sampled = F.grid_sample(stacked[None], grid[None], align_corners=False)[0].flatten(1)
-    visible = inside & (sampled[7] > COVERED) & ((sampled[6] - z).abs() < DEPTH_TOLERANCE * z)
-    size = points.shape[1:]
-    return sampled[:6].unflatten(1, size), visible.unflatten(0, size)[None]
+def look_up(stacked: Tensor, to_image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences of gallery views at points of the world, and whether the views see them.
+
+    They do in front of them, inside their images, at the depth that is there.
+
+    Args:
+        stacked: of each view differences, depth and coverage, [N, 8, H, W]; to_image: its
+            `image_matrix`, [N, 3, 4]; points: [N, 3, h, w].
+    Returns:
+        [N, 6, h, w] and [N, 1, h, w].
+    """
+    size = points.shape[2:]
+    moved = torch.baddbmm(to_image[:, :, 3:], to_image[:, :, :3], points.flatten(2))  # [N, 3, h w]
+    z = moved[:, 2]
+    grid = (moved[:, :2] / z.clamp_min(1e-6)[:, None]).transpose(1, 2).unflatten(1, size)
+    inside = moved[:, :2].abs().amax(1) < z
+    sampled = F.grid_sample(stacked, grid, align_corners=False).flatten(2)
+    visible = inside & (sampled[:, 7] > COVERED)
+    visible = visible & ((sampled[:, 6] - z).abs() < DEPTH_TOLERANCE * z)
+    return sampled[:, :6].unflatten(2, size), visible.unflatten(1, size)[:, None]
 
 
-def _image_matrix(camera: Camera) -> Tensor:
+def image_matrix(camera: Camera) -> Tensor:
     """World points to z times (x, y, 1), x and y -1..1 from edge to edge of the image: [3, 4]."""
     own = camera.intrinsics
     x = [2 * own.fx / own.width, 0, 2 * own.cx / own.width - 1]

@@ -14,6 +14,7 @@ from torch import Tensor
 from gaussian_renderer.camera import opencv_to_opengl, rigid_inverse
 from piad.cli import progress
 from piad.fingerprint import gallery_fingerprint, query_fingerprint
+from piad.lent_detail import LentDetail, lent_detail
 from piad.models import ModelPair, models_fingerprint
 from piad.pose import RefinedPose, refine_poses
 from piad.query_images import write_query_images
@@ -79,6 +80,8 @@ def locate_queries(
     own = None
     if cfg.refine.refuse_below > 0:
         own = gallery_agreement(scene, reflectance_scene, models, cfg.refine, run, device)
+    pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
+    lent = lent_detail(models, pairs, cfg.refine)
     queries = progress(todo, "queries")
     while batch := list(itertools.islice(queries, cfg.refine.batch_on(device))):
         for query in batch:  # what another photograph left there
@@ -90,7 +93,7 @@ def locate_queries(
             [target.intrinsics for target in targets],
             [target.silhouette for target in targets],
         )
-        refined = refine_located(targets, starts, models, cfg.refine)
+        refined = refine_located(targets, starts, models, cfg.refine, lent)
         for query, target, start, found in zip(batch, targets, starts, refined, strict=True):
             verdict = None
             if found is not None:
@@ -109,12 +112,16 @@ def locate_queries(
 
 
 def refine_located(
-    targets: Sequence[Target], starts: Sequence[StartPose], models: ModelPair, cfg: RefineConfig
+    targets: Sequence[Target],
+    starts: Sequence[StartPose],
+    models: ModelPair,
+    cfg: RefineConfig,
+    lent: LentDetail | None = None,
 ) -> list[RefinedPose | None]:
     """The refined poses of queries at once; None where there is no start pose."""
     located = [i for i, start in enumerate(starts) if start.status == "ok"]
     found = refine_poses(
-        [targets[i] for i in located], [contenders(starts[i]) for i in located], models, cfg
+        [targets[i] for i in located], [contenders(starts[i]) for i in located], models, cfg, lent
     )
     refined: list[RefinedPose | None] = [None] * len(targets)
     for index, pose in zip(located, found, strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,11 +19,18 @@ from piad.race import race
 from piad.refine_config import RefineConfig, RefinedPose
 from piad.target import Target
 
+if TYPE_CHECKING:
+    from piad.lent_detail import LentDetail
+
 __all__ = ["RefineConfig", "RefinedPose", "refine_adam", "refine_pose", "refine_poses"]
 
 
 def refine_pose(
-    target: Target, hypotheses: Sequence[Tensor] | Tensor, models: ModelPair, cfg: RefineConfig
+    target: Target,
+    hypotheses: Sequence[Tensor] | Tensor,
+    models: ModelPair,
+    cfg: RefineConfig,
+    lent: LentDetail | None = None,
 ) -> RefinedPose:
     """Refine start poses of one query with the refiner that `cfg` names.
 
@@ -31,9 +39,10 @@ def refine_pose(
         hypotheses: start poses, world_to_camera [4, 4] each, OpenCV axes; one or several.
         models: the object's colour and reflectance models.
         cfg: refiner, steps, learning rate, weights.
+        lent: what gallery photographs show and the models don't (second_order; `lent_detail`).
     """
     poses = [hypotheses] if isinstance(hypotheses, Tensor) else list(hypotheses)
-    return refine_poses([target], [poses], models, cfg)[0]
+    return refine_poses([target], [poses], models, cfg, lent)[0]
 
 
 def refine_poses(
@@ -41,6 +50,7 @@ def refine_poses(
     hypotheses: Sequence[Sequence[Tensor]],
     models: ModelPair,
     cfg: RefineConfig,
+    lent: LentDetail | None = None,
 ) -> list[RefinedPose]:
     """Refine many queries' start poses at once; what comes out is the same as one by one.
 
@@ -59,20 +69,20 @@ def refine_poses(
     found: dict[int, RefinedPose] = {}
     for same in kinds.values():
         refined = _refine_together(
-            [targets[i] for i in same], [hypotheses[i] for i in same], models, cfg
+            [targets[i] for i in same], [hypotheses[i] for i in same], models, cfg, lent
         )
         found.update(zip(same, refined, strict=True))
     return [found[i] for i in range(len(targets))]
 
 
-def _refine_together(targets, hypotheses, models, cfg: RefineConfig) -> list[RefinedPose]:
+def _refine_together(targets, hypotheses, models, cfg, lent) -> list[RefinedPose]:
     """Second-order refinement: a few hypotheses race, the most alike goes on alone (ours).
 
     Coarse rounds bring each within reach of the windowed ones; likeness chooses, because a loss on
     colours follows a wrong side that happens to be lit like the query.
     """
     began = time.perf_counter()
-    outcomes = race(targets, hypotheses, models, cfg)
+    outcomes = race(targets, hypotheses, models, cfg, lent)
     hessians = torch.stack([outcome.run.hessian for outcome in outcomes])
     covariances = torch.linalg.pinv(hessians, hermitian=True)[:, :6, :6]
     seconds = (time.perf_counter() - began) / len(outcomes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -23,10 +24,13 @@ from piad.target import Target
 from piad.warp_search import WarpSearch
 from retrieval.initial_pose import DISTINCT_DEG
 
+if TYPE_CHECKING:
+    from piad.lent_detail import LentDetail
+
 RACERS = 4  # hypotheses that are looked at, of those given in order of their similarity
 RIVAL_MARGIN = 0.08  # in likeness: those that begin further behind the leader aren't refined
 SEARCH = WarpSearch(1 / 4, 10, 0.03, 5.0)
-MIDDLE = Round(1 / 2, 12, "tile", 0.8, 0.3, relax=3.0, stop_px=1.5)
+MIDDLE = Round(1 / 2, 12, "tile", 0.8, 0.3, relax=3.0, stop_px=2.0)
 APART = replace(MIDDLE, stop_px=1.0)  # where what steps end at is compared with others
 FINE = Round(1.0, 12, "tile", 0.35, 0.3, relax=2.0, stop_px=0.6)
 FAR_DEG = 6.0  # a hypothesis that turned by more may not have arrived
@@ -244,14 +248,16 @@ def race(
     hypotheses: Sequence[Sequence[Tensor]],
     models: ModelPair,
     cfg: RefineConfig,
+    lent: LentDetail | None = None,
 ) -> list[Outcome]:
     """The refined winner of every query.
 
     Args:
         targets: queries of one kind (`Target.kind`).
         hypotheses: of each, world_to_camera [4, 4], the most promising first.
+        lent: what gallery photographs show and the models don't.
     """
-    aligner = Aligner(targets, models, cfg.reflectance_weight)
+    aligner = Aligner(targets, models, cfg.reflectance_weight, lent)
     race = _Race(aligner, hypotheses, cfg)
     race.lap([field[0] for field in race.fields])
     while going := race.going():

@@ -43,6 +43,13 @@ class RefineConfig:
         default=12,
         metadata={"help": "second_order: most steps at full resolution, on windowed correlation"},
     )
+    refine_detail_views: int = field(
+        default=4,
+        metadata={
+            "help": "second_order: gallery photographs that lend the last step the detail that the "
+            "models have lost; 0: none"
+        },
+    )
     refine_stop_change: float = field(
         default=3e-6, metadata={"help": "adam: stop when the loss moved by less than this"}
     )

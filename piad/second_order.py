@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from piad.target import Target
 from piad.votes import settled
 from piad.warp_search import WarpSearch, warp_search
 from retrieval.compare import shrunk
+
+if TYPE_CHECKING:
+    from piad.lent_detail import LentDetail
 
 STATE_KEYS = ("pose", "gain", "offset")
 AT_ONCE = 64  # full-size renderings in memory
@@ -65,9 +69,17 @@ class Aligner:
     """Moves hypotheses of queries of one kind, all that it is given in lockstep."""
 
     def __init__(
-        self, targets: Sequence[Target], models: ModelPair, reflectance_weight: float
+        self,
+        targets: Sequence[Target],
+        models: ModelPair,
+        reflectance_weight: float,
+        lent: LentDetail | None = None,
     ) -> None:
-        self.target, self.models = Target.stacked(targets), models
+        """
+        Args:
+            lent: what gallery photographs show and the models don't, for the vote.
+        """
+        self.target, self.models, self.lent = Target.stacked(targets), models, lent
         self.reflectance_weight = reflectance_weight
         self._scaled = {1.0: self.target}
         self._small: Tensor | None = None  # what likenesses are taken of
@@ -141,7 +153,7 @@ class Aligner:
             poses = torch.stack([run.pose for run in some])
             hessians = torch.stack([run.hessian[:6, :6] for run in some])
             share = self.reflectance_weight
-            found, sight = settled(target, poses, hessians, self.models, share)
+            found, sight = settled(target, poses, hessians, self.models, share, self.lent)
             close = closeness_in(sight, target, self.models.background, share)
             for run, pose, own in zip(some, found, close, strict=True):
                 run.move(pose)

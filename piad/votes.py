@@ -10,6 +10,8 @@ docs/method_refinement.md.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -24,11 +26,14 @@ from piad.rounds import AROUND_PX, CONTRAST_FLOOR
 from piad.target import Target, object_box
 from retrieval.compare import described, window_sums
 
+if TYPE_CHECKING:
+    from piad.lent_detail import LentDetail
+
 SHRINK = 2  # renderings and query are averaged down by it: marks stay, and time goes
 BLOCK_PX = 3  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
 PROBE = 0.0132  # rad about the object, or share of its distance: the derivative's step to each side
 REACH = 0.0105  # in the same units: a vote so far off counts a quarter
-DOUBT = 4.0  # variances of a step that it must exceed when squared: two standard deviations
+DOUBT = 2.0  # variances of a step that it must exceed when squared
 ROBUST = 0.8  # Geman-McClure scale of a window's normalised difference, as of the first round
 SILHOUETTE = 1.0  # weight of its windows beside those of colour and reflectance together
 REWEIGHTED = 15  # times that votes are weighted anew
@@ -108,7 +113,12 @@ def trusted(step: Tensor, variance: Tensor) -> Tensor:
 
 @torch.no_grad()
 def settled(
-    target: Target, poses: Tensor, hessians: Tensor, models: ModelPair, share: float
+    target: Target,
+    poses: Tensor,
+    hessians: Tensor,
+    models: ModelPair,
+    share: float,
+    lent: LentDetail | None = None,
 ) -> tuple[Tensor, Sight]:
     """Poses [N, 4, 4] moved along their weakest direction to where windows agree.
 
@@ -117,16 +127,24 @@ def settled(
     Args:
         target: the queries, stacked, [N, ...]. poses, hessians: float64, on the CPU.
         share: of reflectance beside colour.
+        lent: what gallery photographs show and the models don't, added to what is seen.
     """
     if min(target.image.shape[-2:]) < 2 * SHRINK * BLOCK_PX:
         return poses, sight(target, poses, models)
     start, hidden = poses.numpy(), target.silhouette is None
     along = weakest(start, hessians.numpy(), models.host_centre.numpy())
     probes = np.concatenate([se3_exp(along * step) @ start for step in (0, PROBE, -PROBE)])
-    found = sight(target, torch.from_numpy(probes), models)
+    cameras = torch.from_numpy(probes)
+    found = sight(target, cameras, models)
     # no window is cut off
     box = object_box(found.cover > 0, SHRINK * BLOCK_PX, 2 * SHRINK * BLOCK_PX)
     images, covers = _halved(found.shown[box]), _halved(found.cover[box])
+    if lent is not None:
+        height, width = images.shape[-2:]
+        y, x = (sum(part[k].start or 0 for part in (found.box, box)) for k in (-2, -1))
+        looked_at = target.intrinsics.cropped(x, y, SHRINK * width, SHRINK * height)
+        small, depth = looked_at.resized(width, height), _halved(found.depth[box])
+        images += lent.at(poses, cameras, small, depth, covers)
     here, after, before = described(images, None if hidden else covers).chunk(3)
     image, outline = found.cut(target)
     query = described(_halved(image[box]), None if hidden else _halved(outline[box]))
@@ -138,4 +156,4 @@ def settled(
     votes = window_votes(here, query, (after - before) / (2 * PROBE), weight)
     step = trusted(*elected(*votes)).double().cpu().numpy()
     moved = torch.from_numpy(se3_exp(along * step[:, None]) @ start)
-    return moved, Sight(found.shown[: len(start)], found.cover[: len(start)], found.box)
+    return moved, found.first(len(start))
