@@ -36,6 +36,7 @@ STACK_SHARE = 0.35  # of objects with a stack of like parts or a coil
 COIL_SHARE = 0.4  # ... of these, with a coil
 # Of one material, up to which share of the objects.
 MATERIALS = (("metal", 0.25), ("plain", 0.38), ("glazed", 0.5))
+SHAPE = "axes", "centre", "size"  # what tells solids of a kind apart
 DISC_FLOOR = 0.06  # keeps a small lamp's image in a mirror from burning out all else
 CONE, CONE_STEPS, CONE_STOP = 16, 40, 0.01  # rays a side that are marched together first
 NEAR = 0.05  # from the ball around a shape; nearer points get the shape's own distance
@@ -163,9 +164,21 @@ class Object(Solids):
     def changed(self, **parts: object) -> Object:
         """A copy with other attributes."""
         other = copy.copy(self)
-        vars(other).pop("_groups", None)
+        vars(other).pop("_layout", None)
         vars(other).update(parts)
         return other
+
+    def with_added(self, shape: Blob | Chain) -> Object:
+        """With a shape on it."""
+        return self.changed(added=(*self.added, shape))
+
+    def with_cut(self, shape: Blob | Chain) -> Object:
+        """With a shape cut out of it."""
+        return self.changed(cut=(*self.cut, shape))
+
+    def with_paint(self, shape: Blob | Chain, generator: Generator) -> Object:
+        """With a random material where a shape is."""
+        return self.changed(paints=(*self.paints, random_paint(shape, generator)))
 
     @property
     def camera_distance(self) -> float:
@@ -173,21 +186,23 @@ class Object(Solids):
         return min(max(self.room / (0.37 * IMAGE_WIDTH), 2.2), 4.4)
 
     @cached_property
-    def _groups(self) -> list[tuple[str, list[Solid], list[int], Tensor, Tensor, Tensor]]:
-        """Solids that are measured together: kind, they, their numbers, axes, centres, sizes."""
-        numbers: dict[str, list[int]] = {}
+    def _layout(self) -> tuple[list[tuple[str, Tensor, Tensor, Tensor]], list[Solid], Tensor]:
+        """What `parts` measures: plain solids by kind, others one by one.
+
+        Of each kind axes, centres and sizes; then the others, and where each solid comes out.
+        """
+        kinds: dict[str, list[int]] = {}
+        others = []
         for number, solid in enumerate(self.solids):
-            plain = type(solid) is Solid
-            numbers.setdefault(solid.kind if plain else f"own {number}", []).append(number)
+            own = kinds.setdefault(solid.kind, []) if type(solid) is Solid else others
+            own.append(number)
         groups = []
-        for kind, own in numbers.items():
-            solids = [self.solids[number] for number in own]
-            axes, centres, sizes = (
-                torch.stack([getattr(solid, name) for solid in solids])
-                for name in ("axes", "centre", "size")
-            )
-            groups.append((kind, solids, own, axes, centres, sizes))
-        return groups
+        for kind, numbers in kinds.items():
+            solids = [self.solids[number] for number in numbers]
+            shapes = (torch.stack([getattr(s, key) for s in solids]) for key in SHAPE)
+            groups.append((kind, *shapes))
+        order = [number for numbers in (*kinds.values(), others) for number in numbers]
+        return groups, [self.solids[number] for number in others], torch.tensor(order).argsort()
 
     def parts(self, points: Tensor) -> Tensor:
         """Distances [P, N] of the solids, pushed aside where the object is warped."""
@@ -195,16 +210,13 @@ class Object(Solids):
             centre, width, shift = self.warp
             away = (points - centre).square().sum(1, keepdim=True)
             points = points - shift * torch.exp(-0.5 * away / width**2)
-        found, order = [], []
-        for kind, solids, numbers, axes, centres, sizes in self._groups:
-            if kind.startswith("own"):
-                found.append(solids[0].distance(points)[None])
-            else:
-                local = (points - centres[:, None]) @ axes.mT
-                found.append(primitive_distance(kind, local, sizes))
-            order += numbers
-        together = torch.cat(found)
-        return together if order == sorted(order) else together[_inverse(order)]
+        groups, others, places = self._layout
+        found = [
+            primitive_distance(kind, (points - centres[:, None]) @ axes.mT, sizes)
+            for kind, axes, centres, sizes in groups
+        ]
+        found += [solid.distance(points)[None] for solid in others]
+        return torch.cat(found)[places]
 
     def distance(self, points: Tensor) -> Tensor:
         """Distance [N] of the object as it is."""
@@ -274,11 +286,6 @@ class Object(Solids):
             metal = metal * (1 - inside)
             roughness = roughness + inside * (paint.roughness - roughness)
         return albedo, metal, roughness
-
-
-def _inverse(order: list[int]) -> list[int]:
-    """Where each number stands in a permutation."""
-    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def random_object(generator: Generator) -> Object:
@@ -374,15 +381,13 @@ def _with_detail(found: Object, generator: Generator) -> Object:
     if kind < 2:
         path = surface_path(found, place, normal, generator)
         chain = Chain(path, float(uniform(0.01, 0.03, generator, 1)))
-        if kind:
-            return found.changed(added=(*found.added, chain))
-        return found.changed(cut=(*found.cut, chain))
+        return found.with_added(chain) if kind else found.with_cut(chain)
     blob = random_blob(place, size, generator)
     if kind == 2:
-        return found.changed(added=(*found.added, blob))
+        return found.with_added(blob)
     if kind == 3:
-        return found.changed(cut=(*found.cut, blob))
-    return found.changed(paints=(*found.paints, random_paint(blob, generator)))
+        return found.with_cut(blob)
+    return found.with_paint(blob, generator)
 
 
 def _table(lowest: float, generator: Generator) -> Solid:

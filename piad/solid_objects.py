@@ -22,12 +22,10 @@ from torch import Generator, Tensor
 
 from gaussian_renderer.files import write_image, write_json
 from piad.random_objects import (
-    Blob,
     Chain,
     Object,
     random_blob,
     random_object,
-    random_paint,
     surface_path,
 )
 from piad.reflectance_data import uniform
@@ -96,35 +94,27 @@ def random_defect(
     length = unit * float(uniform(0.06, 0.3, generator, 1))
     outward = torch.linspace(0, 1, 5)[:, None] * normal * length
 
-    def added(shape: Blob | Chain) -> Object:
-        return flawless.changed(added=(*flawless.added, shape))
-
-    def cut(shape: Blob | Chain) -> Object:
-        return flawless.changed(cut=(*flawless.cut, shape))
-
-    def painted(shape: Blob | Chain, on: Object = flawless) -> Object:
-        return on.changed(paints=(*on.paints, random_paint(shape, generator)))
-
     if kind == "bump":
-        return added(random_blob(place, size * 0.7, generator))
+        return flawless.with_added(random_blob(place, size * 0.7, generator))
     if kind in ("chip", "missing"):
         size = size if kind == "chip" else unit * float(uniform(0.15, 0.35, generator, 1))
-        broken = cut(random_blob(place + 0.3 * size * normal, size, generator))
+        broken = flawless.with_cut(random_blob(place + 0.3 * size * normal, size, generator))
         if torch.rand((), generator=generator) < 0.5:  # what lies below has a colour of its own
-            return painted(random_blob(place, 1.5 * size, generator), broken)
+            return broken.with_paint(random_blob(place, 1.5 * size, generator), generator)
         return broken
     if kind == "crack":
         radius = unit * float(uniform(0.008, 0.02, generator, 1))
-        return cut(Chain(surface_path(flawless, place, normal, generator), radius))
+        return flawless.with_cut(Chain(surface_path(flawless, place, normal, generator), radius))
     if kind == "burr":
         sway = 0.05 * torch.randn(5, 3, generator=generator) * torch.linspace(0, 1, 5)[:, None]
         radius = unit * float(uniform(0.012, 0.035, generator, 1))
-        return added(Chain(place + outward + sway, radius))
+        return flawless.with_added(Chain(place + outward + sway, radius))
     if kind == "stain":
-        return painted(random_blob(place, size, generator))
+        return flawless.with_paint(random_blob(place, size, generator), generator)
     if kind == "scratch":
         radius = unit * float(uniform(0.007, 0.016, generator, 1))
-        return painted(Chain(surface_path(flawless, place, normal, generator), radius))
+        path = Chain(surface_path(flawless, place, normal, generator), radius)
+        return flawless.with_paint(path, generator)
     if len(flawless.solids) - flawless.table > 1 and torch.rand((), generator=generator) < 0.4:
         return _with_solid_moved(flawless, place, generator)
     width = unit * float(torch.exp(uniform(math.log(0.1), math.log(0.45), generator, 1)))
