@@ -34,6 +34,7 @@ from piad.evaluation import query_lights
 from piad.lent_detail import LentDetail, lent_detail
 from piad.models import ModelPair, load_models
 from piad.pose import refine_poses
+from piad.reflectance import mirrored_path
 from piad.run_folder import RunFolder
 from piad.scenes import Query, Scene, load_scene
 from piad.target import Target
@@ -183,8 +184,7 @@ def refined_rows(
 
 def mirrored(photo: Query | View, scene: Scene, run: RunFolder) -> Query | View:
     """The reflectance image of a photograph, as a run has left it."""
-    path = run.reflection / photo.path.relative_to(scene.root).with_suffix(".png")
-    return replace(photo, path=path)
+    return replace(photo, path=mirrored_path(photo, scene.root, run.reflection))
 
 
 def make_problems(options: argparse.Namespace, scene: Scene, models, run, device):

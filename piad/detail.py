@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaussian_renderer.camera import Camera
+from gaussian_renderer.camera import Camera, Intrinsics
 
 if TYPE_CHECKING:
     from piad.anomaly import DetectConfig
@@ -98,7 +98,9 @@ class GalleryDetail:
             halfway: id of a view that counts as if it looked from half the angle to the next: what
                 a camera between views would find.
         """
-        points = _world_points(seen.depth[0], camera)
+        depth = seen.depth[0]
+        viewmat = camera.viewmat(depth.device, depth.dtype)
+        points = world_points(depth, viewmat, camera.intrinsics)
         total, weights = torch.zeros_like(seen.image), torch.zeros_like(seen.depth)
         for index, angle in self.nearest(camera, without, halfway):
             seen_there = self._view(index)
@@ -145,11 +147,14 @@ def differences(models: ModelPair, view: View, reflectance: View) -> Tensor:
     return torch.cat([photos - seen.over(models.background), seen.depth, seen.alpha[:1]])
 
 
-def _world_points(depth: Tensor, camera: Camera) -> Tensor:
-    """Points [3, H, W] that the pixels of a depth image [H, W] show, in the world."""
-    viewmat = camera.viewmat(depth.device, depth.dtype)
-    local = camera.intrinsics.unproject(depth) - viewmat[:3, 3, None, None]
-    return (viewmat[:3, :3].T @ local.flatten(1)).unflatten(1, depth.shape)
+def world_points(depth: Tensor, viewmat: Tensor, intrinsics: Intrinsics) -> Tensor:
+    """Points [..., 3, H, W] that the pixels of depth images [..., H, W] show, in the world.
+
+    Args:
+        viewmat: world_to_camera [..., 4, 4], on the device of `depth`, in its type.
+    """
+    local = intrinsics.unproject(depth) - viewmat[..., :3, 3, None, None]
+    return (viewmat[..., :3, :3].mT @ local.flatten(-2)).unflatten(-1, depth.shape[-2:])
 
 
 def look_up(stacked: Tensor, to_image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

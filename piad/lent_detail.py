@@ -16,7 +16,15 @@ from torch import Tensor
 
 from gaussian_renderer.area import area_average
 from gaussian_renderer.camera import Intrinsics
-from piad.detail import ANGLE_DEG, COVERED, DOUBT, differences, image_matrix, look_up
+from piad.detail import (
+    ANGLE_DEG,
+    COVERED,
+    DOUBT,
+    differences,
+    image_matrix,
+    look_up,
+    world_points,
+)
 from piad.scoring import image_size
 from piad.votes import SHRINK
 
@@ -67,17 +75,13 @@ class LentDetail:
         angles, chosen = torch.rad2deg(cosines.acos()).topk(self.num_views, largest=False)
         weights = torch.exp(-0.5 * (angles / ANGLE_DEG) ** 2).to(depth)
         chosen = chosen.to(depth.device)
-        viewmats = cameras.to(depth)
-        local = intrinsics.unproject(depth[:, 0]) - viewmats[:, :3, 3, None, None]
-        points = (viewmats[:, :3, :3].mT @ local.flatten(2)).unflatten(2, depth.shape[-2:])
+        points = world_points(depth[:, 0], cameras.to(depth), intrinsics)
         # Renderings of a pose one below the other: each photograph is fetched once for all.
         points = points.unflatten(0, (times, count)).movedim(0, 2).flatten(2, 3)  # [N, 3, K h, w]
         total = torch.zeros_like(points[:, :1]).repeat(1, 6, 1, 1)
         known = torch.full_like(points[:, :1], DOUBT)
         for index, weight in zip(chosen.T, weights.T, strict=True):
-            found, visible = look_up(
-                self.stacked[index].to(points), self.matrices[index].to(points), points
-            )
+            found, visible = look_up(self.stacked[index].to(points), self.matrices[index], points)
             own = visible * weight[:, None, None, None]
             total.addcmul_(found, own)
             known += own
