@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from piad.random_shapes import (
+    Blob,
+    Chain,
+    Part,
+    nearby_distances,
+    random_blob,
+    random_coil,
+    random_stack,
+)
 from piad.reflectance_data import uniform
 from piad.reflectance_solids import (
     FAR,
@@ -26,119 +34,33 @@ from piad.reflectance_solids import (
     View,
     primitive_distance,
     random_colours,
-    random_rotation,
     random_solid,
-    sines,
 )
 
 TABLE_SHARE = 0.3  # of objects that stand on a table
 STACK_SHARE = 0.35  # of objects with a stack of like parts or a coil
 COIL_SHARE = 0.4  # ... of these, with a coil
+PARTS_SHARE = 0.35  # of objects that small parts stand on
+PLATE_SHARE = 0.4  # ... of these, on a flat box alone
 # Of one material, up to which share of the objects.
 MATERIALS = (("metal", 0.25), ("plain", 0.38), ("glazed", 0.5))
 SHAPE = "axes", "centre", "size"  # what tells solids of a kind apart
 DISC_FLOOR = 0.06  # keeps a small lamp's image in a mirror from burning out all else
 CONE, CONE_STEPS, CONE_STOP = 16, 40, 0.01  # rays a side that are marched together first
-NEAR = 0.05  # from the ball around a shape; nearer points get the shape's own distance
-
-
-@dataclass(frozen=True)
-class Blob:
-    """An ellipsoid with a wavy outline: centre [3], axes [3, 3] (rows), radii [3], waves [6, 4]."""
-
-    centre: Tensor
-    axes: Tensor
-    radii: Tensor
-    waves: Tensor
-    waviness: float
-
-    @cached_property
-    def ball(self) -> tuple[Tensor, Tensor]:
-        """Centre [3] and radius of a ball that holds it."""
-        return self.centre, 2.0 * self.radii.max()
-
-    def distance(self, points: Tensor) -> Tensor:
-        """Signed distance (about) of points [N, 3]."""
-        local = (points - self.centre) @ self.axes.T / self.radii
-        wave = self.waviness * sines(1.5 * local, self.waves)
-        return (local.norm(dim=1) - 1 + wave) * self.radii.min()
-
-
-@dataclass(frozen=True)
-class Chain:
-    """A tube of one radius along the points [M, 3]."""
-
-    points: Tensor
-    radius: float
-
-    @cached_property
-    def ball(self) -> tuple[Tensor, Tensor]:
-        """Centre [3] and radius of a ball that holds it."""
-        centre = 0.5 * (self.points.amin(0) + self.points.amax(0))
-        return centre, (self.points - centre).norm(dim=1).max() + self.radius
-
-    def distance(self, points: Tensor) -> Tensor:
-        """Signed distance of points [N, 3]."""
-        start, along = self.points[:-1], self.points[1:] - self.points[:-1]
-        offset = points[:, None] - start
-        share = (offset * along).sum(2) / along.square().sum(1).clamp_min(1e-12)
-        return (offset - share.clamp(0, 1)[..., None] * along).norm(dim=2).amin(1) - self.radius
-
-
-def nearby_distances(shapes: Sequence[Blob | Chain], points: Tensor) -> Tensor:
-    """Distances [N, S] of shapes; far from one, that of a ball around it, which is less."""
-    balls = [shape.ball for shape in shapes]
-    centres, reach = (torch.stack(parts) for parts in zip(*balls, strict=True))
-    found = (points[:, None] - centres).norm(dim=2) - reach
-    near = found < NEAR
-    for index, some in enumerate(near.any(0).tolist()):
-        if some:
-            close = near[:, index].nonzero()[:, 0]
-            found[close, index] = shapes[index].distance(points[close])
-    return found
 
 
 @dataclass(frozen=True)
 class Paint:
-    """Another material where `shape` is: colour [3], how much of it, roughness."""
+    """Another material where `shape` is: colour [3], how much of it, roughness.
+
+    Its edge is sharp, or fades over `fade` within the shape.
+    """
 
     shape: Blob | Chain
     colour: Tensor
     share: float
     roughness: float
-
-
-@dataclass
-class Stack(Solid):
-    """A solid repeated along its own axis: coils, fins, teeth."""
-
-    pitch: float = 0.2
-    count: int = 3  # to each side
-
-    def local(self, points: Tensor) -> Tensor:
-        """World points [N, 3] in the frame of the nearest repetition."""
-        p = super().local(points)
-        step = (p[:, 2] / self.pitch).round().clamp(-self.count, self.count)
-        return torch.stack([p[:, 0], p[:, 1], p[:, 2] - self.pitch * step], 1)
-
-
-@dataclass
-class Coil(Solid):
-    """A wire wound about the solid's own axis: springs, threads."""
-
-    radius: float = 0.3  # of the wire's middle line about the axis
-    wire: float = 0.05
-    pitch: float = 0.2
-    count: int = 3  # turns to each side of the middle one
-
-    def distance(self, points: Tensor) -> Tensor:
-        """Signed distance (about) of points [N, 3]."""
-        p = self.local(points)
-        turn = p[:, 2] / self.pitch - torch.atan2(p[:, 1], p[:, 0]) / (2 * math.pi)
-        rise = self.pitch * (turn - turn.round().clamp(-self.count, self.count))
-        slope = self.pitch / (2 * math.pi * self.radius)
-        aside = rise / math.hypot(1, slope)
-        return torch.hypot(p[:, :2].norm(dim=1) - self.radius, aside) - self.wire
+    fade: float = 0.0
 
 
 class Object(Solids):
@@ -176,9 +98,33 @@ class Object(Solids):
         """With a shape cut out of it."""
         return self.changed(cut=(*self.cut, shape))
 
-    def with_paint(self, shape: Blob | Chain, generator: Generator) -> Object:
+    def with_paint(self, shape: Blob | Chain, generator: Generator, fade: float = 0) -> Object:
         """With a random material where a shape is."""
-        return self.changed(paints=(*self.paints, random_paint(shape, generator)))
+        paint = replace(random_paint(shape, generator), fade=fade)
+        return self.changed(paints=(*self.paints, paint))
+
+    def with_dark(self, shape: Blob | Chain, generator: Generator, fade: float = 0) -> Object:
+        """With a dark, rough material where a shape is: soot, the depth of a crack."""
+        colour = 0.01 * torch.exp(1.2 * torch.rand(1, generator=generator))
+        paint = replace(random_paint(shape, generator), roughness=0.9, fade=fade)
+        return self.changed(paints=(*self.paints, replace(paint, colour=colour.expand(3))))
+
+    def with_solid(self, solid: Solid, number: int, generator: Generator) -> Object:
+        """With one more solid, put in before the one of that number."""
+        grains = self.grains, _random_grains(1, generator)
+        first, rest = grains[0][:number], grains[0][number:]
+        solids = [*self.solids[:number], solid, *self.solids[number:]]
+        return self.changed(solids=solids, grains=torch.cat([first, grains[1], rest]))
+
+    def without_solid(self, number: int) -> Object:
+        """With one solid less."""
+        kept = [other for other in range(len(self.solids)) if other != number]
+        return self.changed(solids=[self.solids[k] for k in kept], grains=self.grains[kept])
+
+    @property
+    def own_solids(self) -> int:
+        """How many solids it has, the table not counted."""
+        return len(self.solids) - self.table
 
     @property
     def camera_distance(self) -> float:
@@ -186,21 +132,26 @@ class Object(Solids):
         return min(max(self.room / (0.37 * IMAGE_WIDTH), 2.2), 4.4)
 
     @cached_property
-    def _layout(self) -> tuple[list[tuple[str, Tensor, Tensor, Tensor]], list[Solid], Tensor]:
+    def _layout(
+        self,
+    ) -> tuple[list[tuple[str, Tensor, Tensor, Tensor, Tensor]], list[Solid], Tensor]:
         """What `parts` measures: plain solids by kind, others one by one.
 
-        Of each kind axes, centres and sizes; then the others, and where each solid comes out.
+        Of each kind axes, centres, sizes and scales [P, 1]; then the others, and where each solid
+        comes out.
         """
         kinds: dict[str, list[int]] = {}
         others = []
         for number, solid in enumerate(self.solids):
-            own = kinds.setdefault(solid.kind, []) if type(solid) is Solid else others
+            alike = type(solid) in (Solid, Part)
+            own = kinds.setdefault(solid.kind, []) if alike else others
             own.append(number)
         groups = []
         for kind, numbers in kinds.items():
             solids = [self.solids[number] for number in numbers]
             shapes = (torch.stack([getattr(s, key) for s in solids]) for key in SHAPE)
-            groups.append((kind, *shapes))
+            scales = torch.tensor([[getattr(s, "scale", 1.0)] for s in solids])
+            groups.append((kind, *shapes, scales))
         order = [number for numbers in (*kinds.values(), others) for number in numbers]
         return groups, [self.solids[number] for number in others], torch.tensor(order).argsort()
 
@@ -212,8 +163,11 @@ class Object(Solids):
             points = points - shift * torch.exp(-0.5 * away / width**2)
         groups, others, places = self._layout
         found = [
-            primitive_distance(kind, (points - centres[:, None]) @ axes.mT, sizes)
-            for kind, axes, centres, sizes in groups
+            scales
+            * primitive_distance(
+                kind, (points - centres[:, None]) @ axes.mT / scales[..., None], sizes
+            )
+            for kind, axes, centres, sizes, scales in groups
         ]
         found += [solid.distance(points)[None] for solid in others]
         return torch.cat(found)[places]
@@ -279,9 +233,9 @@ class Object(Solids):
         albedo, metal, roughness = super().materials(points)
         if not self.paints:
             return albedo, metal, roughness
-        covered = nearby_distances([paint.shape for paint in self.paints], points) < 0
-        for paint, inside in zip(self.paints, covered[..., None].unbind(1), strict=True):
-            inside = inside * paint.share
+        depths = -nearby_distances([paint.shape for paint in self.paints], points)
+        for paint, depth in zip(self.paints, depths[..., None].unbind(1), strict=True):
+            inside = paint.share * (depth / max(paint.fade, 1e-6)).clamp(0, 1)
             albedo = albedo + inside * (paint.colour - albedo)
             metal = metal * (1 - inside)
             roughness = roughness + inside * (paint.roughness - roughness)
@@ -294,8 +248,13 @@ def random_object(generator: Generator) -> Object:
     solids = [random_solid(generator, spread=0.4) for _ in range(count)]
     if torch.rand((), generator=generator) < STACK_SHARE:
         coil = torch.rand((), generator=generator) < COIL_SHARE
-        solids[0] = (_coil if coil else _stack)(solids[0], generator)
+        solids[0] = (random_coil if coil else random_stack)(solids[0], generator)
         solids = solids[: int(torch.randint(1, 4, (), generator=generator))]
+    parts = bool(torch.rand((), generator=generator) < PARTS_SHARE)
+    if parts and torch.rand((), generator=generator) < PLATE_SHARE:
+        flat = uniform(0.05, 0.15, generator, 1)
+        size = torch.cat([uniform(0.4, 0.8, generator, 2), flat])
+        solids = [replace(solids[0], kind="box", size=size)]
     _choose_materials(solids, generator)
     steps = torch.linspace(-1.5, 1.5, 56)
     grid = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
@@ -308,38 +267,21 @@ def random_object(generator: Generator) -> Object:
     if table:
         solids.append(_table(float(inside[:, 2].min()), generator))
     fillet = float(uniform(0.004, 0.03, generator, 1))
-    amplitude = 0.12 * uniform(0, 1, generator, len(solids), 1) ** 2
-    frequency = torch.exp(uniform(1.5, 4.2, generator, len(solids), 3))
-    phase = uniform(0, 2 * math.pi, generator, len(solids), 1)
-    found = Object(solids, fillet, torch.cat([amplitude, frequency, phase], 1), table)
+    found = Object(solids, fillet, _random_grains(len(solids), generator), table)
     found.room = float(inside.norm(dim=1).max())
+    if parts:
+        found = _with_parts(found.changed(fillet=0.25 * fillet), generator)
     for _ in range(int(torch.randint(0, 9, (), generator=generator))):
         found = _with_detail(found, generator)
     return found
 
 
-def _stack(solid: Solid, generator: Generator) -> Stack:
-    """Rings or rods side by side instead of one solid."""
-    own = vars(solid) | {"kind": "ring" if torch.rand((), generator=generator) < 0.6 else "rod"}
-    across, thick = uniform(0.15, 0.45, generator, 1), uniform(0.1, 0.3, generator, 1)
-    own["size"] = torch.cat([across, thick, thick])
-    if own["kind"] == "rod":
-        own["size"] = torch.cat([across * 1.5, thick * 0.2, thick])
-    own["centre"] = 0.3 * solid.centre
-    pitch = float(thick) * float(uniform(0.75, 1.3, generator, 1))
-    return Stack(**own, pitch=pitch, count=int(torch.randint(2, 5, (), generator=generator)))
-
-
-def _coil(solid: Solid, generator: Generator) -> Coil:
-    """A wound wire instead of one solid, its turns close or apart."""
-    pitch = float(uniform(0.09, 0.3, generator, 1))
-    shape = {
-        "radius": float(uniform(0.2, 0.5, generator, 1)),
-        "wire": pitch * float(uniform(0.2, 0.46, generator, 1)),
-        "pitch": pitch,
-        "count": int(torch.randint(1, max(2, min(5, round(0.6 / pitch))), (), generator=generator)),
-    }
-    return Coil(**vars(solid) | {"centre": 0.3 * solid.centre}, **shape)
+def _random_grains(count: int, generator: Generator) -> Tensor:
+    """Grains of so many solids, as `Object` takes them."""
+    amplitude = 0.12 * uniform(0, 1, generator, count, 1) ** 2
+    frequency = torch.exp(uniform(1.5, 4.2, generator, count, 3))
+    phase = uniform(0, 2 * math.pi, generator, count, 1)
+    return torch.cat([amplitude, frequency, phase], 1)
 
 
 def _choose_materials(solids: list[Solid], generator: Generator) -> None:
@@ -365,18 +307,58 @@ def _choose_materials(solids: list[Solid], generator: Generator) -> None:
             solid.pattern = 0
 
 
-def _with_detail(found: Object, generator: Generator) -> Object:
-    """A rib, a groove, a knob, a hole or a mark that belongs to the flawless object."""
+def _random_place(
+    found: Object, generator: Generator, reach: float = 0.3
+) -> tuple[Tensor, Tensor] | None:
+    """A point [3] of the surface and its normal [3], neither on the table nor on a part.
+
+    It is sought along rays that pass the origin within `reach`.
+    """
     rays = F.normalize(torch.randn(64, 3, generator=generator), dim=1)
     origin = -2.5 * rays[0] + 0.3 * torch.randn(3, generator=generator)
-    aim = F.normalize(0.3 * rays - origin, dim=1)
+    aim = F.normalize(reach * rays - origin, dim=1)
     depth, hit = found.march(origin, aim)
     points = (origin + depth[:, None] * aim)[hit]
-    points = points[found.parts(points).argmin(0) < len(found.solids) - found.table]
+    large = [type(s) is not Part for s in found.solids[: found.own_solids]]
+    large += [False] * found.table
+    points = points[torch.tensor(large)[found.parts(points).argmin(0)]]
     if not len(points):
+        return None
+    return points[0], Solids.normals(found, points[:1])[0]
+
+
+def _with_parts(found: Object, generator: Generator) -> Object:
+    """Small parts of one to four designs on the surface, some of them turned as the first one."""
+    designs = []
+    for _ in range(int(torch.randint(1, 5, (), generator=generator))):
+        scale = float(torch.exp(uniform(math.log(0.12), math.log(0.4), generator, 1)))
+        designs.append(Part(**vars(random_solid(generator)), scale=scale))
+    aligned = torch.rand((), generator=generator)
+    heading = torch.randn(3, generator=generator)
+    for _ in range(int(torch.randint(4, 16, (), generator=generator))):
+        design = designs[int(torch.randint(len(designs), (), generator=generator))]
+        at = _random_place(found, generator, 0.8 * found.room)
+        others = [solid.centre for solid in found.solids if type(solid) is Part]
+        room = 1.5 * design.scale * design.size.amax()
+        if at is None or any((at[0] - other).norm() < room for other in others):
+            continue
+        place, normal = at
+        if torch.rand((), generator=generator) > aligned:
+            heading = torch.randn(3, generator=generator)
+        first = F.normalize(heading - (heading @ normal) * normal, dim=0)
+        axes = torch.stack([first, torch.linalg.cross(normal, first), normal])
+        raised = float(uniform(0.0, 0.8, generator, 1)) * design.scale * design.size[2]
+        part = replace(design, axes=axes, centre=place + raised * normal)
+        found = found.with_solid(part, found.own_solids, generator)
+    return found
+
+
+def _with_detail(found: Object, generator: Generator) -> Object:
+    """A rib, a groove, a knob, a hole or a mark that belongs to the flawless object."""
+    at = _random_place(found, generator)
+    if at is None:
         return found
-    place, kind = points[0], int(torch.randint(5, (), generator=generator))
-    normal = Solids.normals(found, place[None])[0]
+    (place, normal), kind = at, int(torch.randint(5, (), generator=generator))
     size = float(torch.exp(uniform(math.log(0.04), math.log(0.15), generator, 1)))
     if kind < 2:
         path = surface_path(found, place, normal, generator)
@@ -399,15 +381,6 @@ def _table(lowest: float, generator: Generator) -> Solid:
     if torch.rand((), generator=generator) < 0.6:
         table.pattern = 0
     return table
-
-
-def random_blob(centre: Tensor, size: float, generator: Generator) -> Blob:
-    waves = torch.cat(
-        [2.5 * torch.randn(6, 3, generator=generator), uniform(0, 6.3, generator, 6, 1)], 1
-    )
-    radii = size * torch.exp(uniform(-0.6, 0.3, generator, 3))
-    waviness = float(uniform(0.0, 0.4, generator, 1))
-    return Blob(centre, random_rotation(generator), radii, waves, waviness)
 
 
 def random_paint(shape: Blob | Chain, generator: Generator) -> Paint:

@@ -21,13 +21,9 @@ from scipy.ndimage import label
 from torch import Generator, Tensor
 
 from gaussian_renderer.files import write_image, write_json
-from piad.random_objects import (
-    Chain,
-    Object,
-    random_blob,
-    random_object,
-    surface_path,
-)
+from piad.random_defects import KINDS, LINES, PART_KINDS, random_defect
+from piad.random_objects import Object, random_object
+from piad.random_shapes import Part
 from piad.reflectance_data import uniform
 from piad.reflectance_solids import (
     IMAGE_WIDTH,
@@ -45,10 +41,9 @@ GALLERY_VIEWS = 40
 FLAWLESS, DEFECTIVE = 10, 14  # queries of an object
 SAME_LIGHT = 0.15  # of queries under the gallery's light
 SMALLEST_MASK, LARGEST_MASK = 0.0012, 0.1  # share of the image
+SMALLEST_LINE = 0.0005  # ... of what is long and thin
 SMALLEST_ISLAND = 6  # px
 PLACES_TRIED = 8
-# Bent twice: what moved shows at its edges only, and the net learns what lies between them.
-KINDS = ("bump", "chip", "missing", "crack", "burr", "stain", "scratch", "bent", "bent")
 # As data/make/masks.py: what counts as a change of the surface.
 DEPTH_STEP, NORMAL_COSINE, ALBEDO_STEP, CHANGED_SHARE = 0.012, 0.93, 0.06, 0.34
 
@@ -83,56 +78,6 @@ def hand_held(scene: Object, generator: Generator) -> Tensor:
     )
     pose[:3, 3] += pose[:3, :2] @ uniform(-0.08, 0.08, generator, 2)
     return pose @ turn
-
-
-def random_defect(
-    flawless: Object, kind: str, place: Tensor, normal: Tensor, generator: Generator
-) -> Object:
-    """The object with a defect at a place [3] of its surface with a normal [3]."""
-    unit = flawless.camera_distance / 3
-    size = unit * float(torch.exp(uniform(math.log(0.05), math.log(0.2), generator, 1)))
-    length = unit * float(uniform(0.06, 0.3, generator, 1))
-    outward = torch.linspace(0, 1, 5)[:, None] * normal * length
-
-    if kind == "bump":
-        return flawless.with_added(random_blob(place, size * 0.7, generator))
-    if kind in ("chip", "missing"):
-        size = size if kind == "chip" else unit * float(uniform(0.15, 0.35, generator, 1))
-        broken = flawless.with_cut(random_blob(place + 0.3 * size * normal, size, generator))
-        if torch.rand((), generator=generator) < 0.5:  # what lies below has a colour of its own
-            return broken.with_paint(random_blob(place, 1.5 * size, generator), generator)
-        return broken
-    if kind == "crack":
-        radius = unit * float(uniform(0.008, 0.02, generator, 1))
-        return flawless.with_cut(Chain(surface_path(flawless, place, normal, generator), radius))
-    if kind == "burr":
-        sway = 0.05 * torch.randn(5, 3, generator=generator) * torch.linspace(0, 1, 5)[:, None]
-        radius = unit * float(uniform(0.012, 0.035, generator, 1))
-        return flawless.with_added(Chain(place + outward + sway, radius))
-    if kind == "stain":
-        return flawless.with_paint(random_blob(place, size, generator), generator)
-    if kind == "scratch":
-        radius = unit * float(uniform(0.007, 0.016, generator, 1))
-        path = Chain(surface_path(flawless, place, normal, generator), radius)
-        return flawless.with_paint(path, generator)
-    if len(flawless.solids) - flawless.table > 1 and torch.rand((), generator=generator) < 0.4:
-        return _with_solid_moved(flawless, place, generator)
-    width = unit * float(torch.exp(uniform(math.log(0.1), math.log(0.45), generator, 1)))
-    shift = 0.5 * width * F.normalize(torch.randn(3, generator=generator), dim=0)
-    return flawless.changed(warp=(place, width, shift * float(uniform(0.2, 1.0, generator, 1))))
-
-
-def _with_solid_moved(flawless: Object, place: Tensor, generator: Generator) -> Object:
-    """The solid at a place turned and shifted."""
-    owner = int(flawless.parts(place[None])[:, 0].argmin())
-    axis = F.normalize(torch.randn(3, generator=generator), dim=0)
-    angle = float(uniform(0.05, 0.25, generator, 1))
-    cross = torch.tensor([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    solids = list(flawless.solids)
-    turned = solids[owner].axes @ torch.matrix_exp(angle * cross)
-    moved = solids[owner].centre + 0.04 * torch.randn(3, generator=generator)
-    solids[owner] = replace(solids[owner], axes=turned, centre=moved)
-    return flawless.changed(solids=solids)
 
 
 def changed_surface(flawless: View, defective: View) -> Tensor:
@@ -171,9 +116,13 @@ def broken_view(
         pose = hand_held(flawless, generator)
         before = see(flawless, pose, SIDE // 2)
         owner = flawless.parts(before.points).argmin(0)
-        free = owner < len(flawless.solids) - flawless.table
+        small = [type(solid) is Part for solid in flawless.solids]
+        if kind in PART_KINDS:
+            free = torch.tensor(small)[owner]
+        else:
+            free = owner < flawless.own_solids
         good = (free & (before.facing[:, 0] > 0.35)).nonzero()[:, 0]
-        if len(good) < 25:
+        if len(good) < (10 if kind in PART_KINDS else 25):
             continue
         index = good[int(torch.randint(len(good), (), generator=generator))]
         place, normal = before.points[index], before.normals[index]
@@ -182,7 +131,8 @@ def broken_view(
             before = before if side == SIDE // 2 else see(flawless, pose, side)
             after = see(broken, pose, side)
             mask = without_specks(changed_surface(before, after) > CHANGED_SHARE)
-            if not SMALLEST_MASK <= float(mask.float().mean()) <= LARGEST_MASK:
+            smallest = SMALLEST_LINE if kind in LINES else SMALLEST_MASK
+            if not smallest <= float(mask.float().mean()) <= LARGEST_MASK:
                 break
         else:
             return broken, after, pose, mask
@@ -233,6 +183,8 @@ def write_object(folder: Path, generator: Generator) -> None:
         frames.append({"file_path": f"train/{index:03}", "transform_matrix": pose.tolist()})
     write_json(folder / "transforms.json", {"camera_angle_x": angle, "frames": frames})
     queries = []
+    parts = any(type(solid) is Part for solid in scene.solids)
+    kinds = KINDS + (2 * PART_KINDS if parts else ())
     for number in range(FLAWLESS + DEFECTIVE):
         same = bool(torch.rand((), generator=generator) < SAME_LIGHT)
         light = query_light(scene.table, generator)
@@ -241,7 +193,7 @@ def write_object(folder: Path, generator: Generator) -> None:
             kind, pose, mask = "good", hand_held(scene, generator), None
             shown, view = scene, see(scene, pose, 2 * SIDE)
         else:
-            kind = KINDS[int(torch.randint(len(KINDS), (), generator=generator))]
+            kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
             found = broken_view(scene, kind, generator)
             if found is None:
                 continue
