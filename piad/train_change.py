@@ -35,7 +35,9 @@ from piad.features import load_features
 KEPT = "comparison.pt"
 HELD_OUT = 20  # every so many objects are measured instead of learnt
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 0.05
-POSITIVE_WEIGHT = 3.0  # a changed pixel counts as so many
+POSITIVE_WEIGHT = 3.0  # a changed pixel counts as so many, where about USUAL_AREA pixels are ...
+USUAL_AREA, AREA_WEIGHTS = 400.0, (0.5, 4.0)  # ... and as the root of the share elsewhere
+DICE_FLOOR = 5.0  # px
 TOP_SHARE = 0.002  # of the pixels, whose mean logit judges the image
 PIXEL, DICE, IMAGE = 4.0, 0.5, 0.3  # weights of the loss
 FROM_OBJECT = 2, 2  # flawless and defective examples an object gives to a batch
@@ -124,12 +126,17 @@ def balanced_batches(data: dict[str, Tensor], chosen: Tensor) -> Callable[[int],
 
 
 def loss_of(logits: Tensor, mask: Tensor, label: Tensor) -> Tensor:
-    """Cross entropy of pixels, Dice of the defective images, cross entropy of the images."""
-    weight = torch.tensor(POSITIVE_WEIGHT, device=logits.device)
-    pixel = F.binary_cross_entropy_with_logits(logits, mask, pos_weight=weight)
+    """Cross entropy of pixels, Dice of the defective images, cross entropy of the images.
+
+    Pixels of a small defect weigh more: a crack has few.
+    """
+    area = mask.sum((1, 2, 3), keepdim=True).clamp_min(1)
+    share = (USUAL_AREA / area).sqrt().clamp(*AREA_WEIGHTS)
+    weight = 1 + mask * (POSITIVE_WEIGHT * share - 1)
+    pixel = F.binary_cross_entropy_with_logits(logits, mask, weight=weight)
     found = torch.sigmoid(logits)
     both, either = (found * mask).sum((1, 2, 3)), (found + mask).sum((1, 2, 3))
-    dice = (1 - (2 * both + 20) / (either + 20)) * label
+    dice = (1 - (2 * both + DICE_FLOOR) / (either + DICE_FLOOR)) * label
     image = F.binary_cross_entropy_with_logits(image_logits(logits), label)
     return PIXEL * pixel + DICE * dice.sum() / label.sum().clamp_min(1) + IMAGE * image
 

@@ -11,18 +11,13 @@ from gaussian_renderer.errors import UserError
 from piad import solid_objects, train_change
 from piad.change_net import ChangeNet
 from piad.config import PoseConfig
-from piad.random_objects import NEAR, Chain, Coil, Stack, nearby_distances, random_blob
+from piad.random_defects import KINDS, LINES, PART_KINDS, random_defect
+from piad.random_objects import random_object
+from piad.random_shapes import NEAR, Chain, Coil, Part, Stack, nearby_distances, random_blob
 from piad.reflectance_solids import KINDS as SOLID_KINDS
 from piad.reflectance_solids import Solid, Solids, random_solid, see
 from piad.scenes import load_scene
-from piad.solid_objects import (
-    KINDS,
-    changed_surface,
-    hand_held,
-    random_defect,
-    random_object,
-    write_object,
-)
+from piad.solid_objects import changed_surface, hand_held, write_object
 from piad.train_change import (
     augmented,
     balanced_batches,
@@ -46,7 +41,7 @@ def folder(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     for name, value in {"SIDE": 48, "GALLERY_VIEWS": 5, "FLAWLESS": 2, "DEFECTIVE": 4}.items():
         patch.setattr(solid_objects, name, value)
-    write_object(root / "object_000", seeded(1))
+    write_object(root / "object_000", seeded(6))
     patch.undo()
     return root / "object_000"
 
@@ -95,7 +90,7 @@ def test_solids_are_measured_together_as_one_by_one():
         alone = torch.stack([solid.distance(points) for solid in scene.solids])
         torch.testing.assert_close(scene.parts(points), alone, atol=1e-5, rtol=0)
         kinds |= {type(solid) if type(solid) is not Solid else solid.kind for solid in scene.solids}
-    assert kinds == {*SOLID_KINDS, Stack, Coil}
+    assert kinds == {*SOLID_KINDS, Stack, Coil, Part}
 
 
 def test_a_far_detail_is_no_nearer_than_its_ball():
@@ -129,26 +124,72 @@ def test_a_changed_object_is_another():
 def test_a_defect_changes_the_surface_at_its_place_and_nowhere_far(kind):
     generator = seeded(3)
     flawless = random_object(generator)
-    changed_anywhere = False
+    changed_anywhere, side = False, 288 if kind in LINES else 96
     for _ in range(4):
-        before = see(flawless, hand_held(flawless, generator), 96)
+        pose = hand_held(flawless, generator)
+        before = see(flawless, pose, side)
         owner = flawless.parts(before.points).argmin(0)
-        free = (owner < len(flawless.solids) - flawless.table) & (before.facing[:, 0] > 0.5)
+        free = (owner < flawless.own_solids) & (before.facing[:, 0] > 0.5)
         index = int(free.nonzero()[len(free.nonzero()) // 2])
         place = before.points[index], before.normals[index]
         broken = random_defect(flawless, kind, *place, generator)
-        pose = hand_held(flawless, generator)
-        views = see(flawless, pose, 96), see(broken, pose, 96)
+        views = before, see(broken, pose, side)
         changed = changed_surface(*views)
         changed_anywhere |= bool((changed > 0.3).any())
         if kind != "bent":  # a part that moved changes as a whole
-            far = torch.ones(2, 96, 96)
+            far = torch.ones(2, side, side)
             for own, view in zip(far, views, strict=True):
                 own[view.hit] = ((view.points - place[0]).norm(dim=1) > 1.0).float()
             far = torch.nn.functional.avg_pool2d(far, 2).amin(0, keepdim=True)
             far = -torch.nn.functional.max_pool2d(-far, 5, 1, 2)[0] == 1  # holes are closed
             assert not changed[far].any()
     assert changed_anywhere
+
+
+@pytest.mark.parametrize("kind", PART_KINDS)
+def test_a_small_part_is_lost_or_turned_and_nothing_else_changes(kind):
+    flawless = random_object(seeded(21))
+    numbers = [k for k, solid in enumerate(flawless.solids) if type(solid) is Part]
+    assert len(numbers) > 3 and not flawless.table
+    number = numbers[1]
+    part, points = flawless.solids[number], torch.randn(300, 3, generator=seeded(0))
+    before = flawless.parts(points)
+    broken = random_defect(flawless, kind, part.centre, part.axes[2], seeded(1))
+    after, others = broken.parts(points), torch.arange(len(before)) != number
+    if kind == "lost":
+        torch.testing.assert_close(after, before[others])
+        torch.testing.assert_close(broken.grains, flawless.grains[others])
+        return
+    torch.testing.assert_close(after[others], before[others])
+    assert not torch.allclose(after[number], before[number])
+    moved = broken.solids[number]
+    torch.testing.assert_close(moved.axes @ moved.axes.T, torch.eye(3), atol=1e-5, rtol=0)
+    assert (moved.centre - part.centre).norm() < part.scale * part.size.amax()
+
+
+def test_a_small_part_stands_on_the_surface_along_its_normal():
+    scene = random_object(seeded(25))
+    large = [solid for solid in scene.solids if type(solid) is not Part]
+    for part in (solid for solid in scene.solids if type(solid) is Part):
+        gap = torch.stack([solid.distance(part.centre[None]) for solid in large]).amin()
+        assert -0.02 < gap < 0.9 * part.scale * part.size[2] + 0.02
+        ahead = part.centre + 0.05 * part.axes[2]
+        assert torch.stack([solid.distance(ahead[None]) for solid in large]).amin() > gap
+
+
+def test_paint_fades_to_its_edge():
+    scene = random_object(seeded(5))
+    blob = random_blob(torch.zeros(3), 0.3, seeded(0))
+    painted = scene.with_paint(blob, seeded(1), fade=0.5 * float(blob.radii.min()))
+    points = 0.3 * torch.randn(500, 3, generator=seeded(2))
+    before, after = scene.materials(points)[0], painted.materials(points)[0]
+    change, depth = (after - before).abs().amax(1), -blob.distance(points)
+    assert (change[depth < 0] == 0).all() and (change[depth > 0] > 0).any()
+    paint = painted.paints[0]
+    share = paint.share * (depth / paint.fade).clamp(0, 1)[:, None]
+    torch.testing.assert_close(after, before + share * (paint.colour - before))
+    dark = scene.with_dark(blob, seeded(1)).materials(points)[0]
+    assert dark[depth > 0.01].amax() < before[depth > 0.01].amax()
 
 
 def test_cones_find_what_rays_find():
@@ -230,6 +271,15 @@ def test_the_loss_prefers_the_truth():
     assert loss_of(right, mask, label) < 0.5 * loss_of(torch.zeros_like(mask), mask, label)
     assert loss_of(wrong, mask, label) > loss_of(torch.zeros_like(mask), mask, label)
     assert image_logits(right).tolist() == pytest.approx([-3, 3])
+
+
+def test_a_missed_crack_costs_more_for_each_pixel_than_a_missed_stain():
+    label = torch.ones(1)
+    masks = torch.zeros(2, 1, 1, 100, 100)
+    masks[0, ..., 40:42, 20:60] = 1  # 80 px
+    masks[1, ..., 20:60, 20:60] = 1  # 1600 px
+    missed = [float(loss_of(torch.full_like(own, -3.0), own, label) / own.sum()) for own in masks]
+    assert missed[0] > 3 * missed[1]
 
 
 def test_too_few_objects_are_named(tmp_path):
