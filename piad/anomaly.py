@@ -83,7 +83,11 @@ class DetectConfig:
     detect_change: float = _option(
         0.75, "weight of the change net's map beside the distances; 0: distances alone (the paper)"
     )
-    detect_sigma: float = _option(4.0, "standard deviation of the map's Gaussian smoothing, px")
+    detect_sigma: float = _option(
+        4.0,
+        "standard deviation of the distances' Gaussian smoothing, px; the change net's map is "
+        "smoothed by 1.5 px at most",
+    )
     detect_top: float = _option(
         0.1, "image score: mean of the highest so many percent of the pixels; 0: the maximum"
     )

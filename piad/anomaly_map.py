@@ -2,9 +2,9 @@
 
 Paper (PIAD, anomaly detection): both branches' distances are multiplied, layers are upsampled and
 summed, the sum is smoothed; the score is the maximum. Ours: the geometric mean of both branches,
-less what flawless photographs show at the same place, in the unit of the object's own mean; what
-the change net sees is added; the score is the mean of the highest pixels. docs/method_detection.md
-has the equations.
+less what flawless photographs show at the same place, in the unit of the object's own mean. Where
+the change net sees no change it is halved; what the net sees is added, less smoothed. The score is
+the mean of the highest pixels. docs/method_detection.md has the equations.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from piad.change_net import ChangeNet
 
 TRUNCATE = 4.0  # Gaussian windows reach so many standard deviations
+NET_SIGMA = 1.5  # px, smoothing of the change net's map: a crack is thinner than `detect_sigma`
+UNSEEN = 0.5  # what distances count where the net is sure that nothing has changed
+LEAST_LOGIT = -3.0  # where they count (1 + UNSEEN) / 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def anomaly_map(
 
     Args:
         normal: what flawless photographs show at the same places; None adds the distances up.
-        change: net whose map is added; needs `normal`.
+        change: net whose map is added, and by which distances count less; needs `normal`.
     Returns:
         [B, H, W], >= 0, unitless, larger is more anomalous. With `normal`, 0 is what is normal
         there and 1 differs by as much more as the object's flawless photographs do on average.
@@ -67,9 +70,14 @@ def anomaly_map(
         usual = (normal.expected / scale).unflatten(1, (-1, branches))
         expected = join_branches(usual, kind).mean(1)
         total = found / len(compared.distances) - resized(expected, size)
+    total = gaussian_smooth(total if change is None else total.clamp_min(0), cfg.detect_sigma)
     if change is not None:
-        total = total.clamp_min(0) + cfg.detect_change * resized(change.map(compared, normal), size)
-    return gaussian_smooth(total, cfg.detect_sigma).clamp_min(0)[:, 0]
+        logits = change.logits(compared, normal)
+        seen = torch.cat([F.softplus(logits), torch.sigmoid(logits - LEAST_LOGIT)])
+        sigma = 0.5 * min(NET_SIGMA, cfg.detect_sigma)  # at half the size
+        added, share = resized(gaussian_smooth(seen, sigma), size).chunk(2)
+        total = total * (UNSEEN + (1 - UNSEEN) * share) + cfg.detect_change * added
+    return total.clamp_min(0)[:, 0]
 
 
 def image_scores(anomaly_maps: Tensor, cfg: DetectConfig) -> Tensor:

@@ -4,7 +4,7 @@ Ours. A distance alone doesn't say whether a lamp or a defect made it; its surro
 both branches and all layers see it, whether it follows an edge or a highlight, whether the backdrop
 shows where the object should be. The net is small, works on distances and not on features, and was
 trained on random objects that share nothing with any data set (`piad.solid_objects`,
-`piad.train_change`). Its map is added to the distances', which stand where it sees nothing.
+`piad.train_change`). `piad.anomaly_map` adds its map to the distances'.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -156,11 +155,11 @@ class ChangeNet(nn.Module):
         return self
 
     @torch.inference_mode()
-    def map(self, compared: Compared, normal: NormalMaps) -> Tensor:
-        """What is added to the distances: log(1 + odds of a change), [B, 1, H / 2, W / 2]."""
+    def logits(self, compared: Compared, normal: NormalMaps) -> Tensor:
+        """Logits of a change, [B, 1, H / 2, W / 2]."""
         seen = evidence(compared, normal), half_images(compared)
         # On CPUs convolutions take channels side by side without turning them round.
-        return F.softplus(self(*(x.contiguous(memory_format=torch.channels_last) for x in seen)))
+        return self(*(x.contiguous(memory_format=torch.channels_last) for x in seen))
 
     def save(self, path: Path, features: str, cfg: DetectConfig) -> None:
         """Write the weights in half precision, and what they were trained with."""

@@ -65,7 +65,36 @@ def test_the_net_s_map_is_added_with_its_weight():
     alone = anomaly_map(found, cfg, usual)
     both = anomaly_map(found, cfg, usual, net)
     assert both.shape == (2, 50, 62)
-    torch.testing.assert_close(both - alone, torch.full_like(alone, 0.5 * 2.126928))  # log(1 + e^2)
+    share = 0.5 + 0.5 * 0.9933071  # of the distances, sigmoid(2 + 3)
+    torch.testing.assert_close(both - share * alone, torch.full_like(alone, 0.5 * 2.126928))
+
+
+def test_distances_count_half_where_the_net_is_sure_that_nothing_changed():
+    found = compared()
+    usual = replace(normal(), expected=torch.zeros_like(normal().expected))  # none below 0
+    net = ChangeNet().eval()
+    with torch.no_grad():
+        for member in net.members:
+            member.last.weight.zero_(), member.last.bias.fill_(-20.0)
+    alone, both = anomaly_map(found, CFG, usual), anomaly_map(found, CFG, usual, net)
+    assert alone.max() > 0.1
+    torch.testing.assert_close(both, 0.5 * alone, atol=1e-4, rtol=1e-4)
+
+
+def test_what_the_net_sees_stays_sharp():
+    found, usual = compared(), normal()
+
+    class Line:
+        """A change one pixel wide."""
+
+        def logits(self, *_):
+            line = torch.full((2, 1, 25, 31), -20.0)
+            line[..., 15] = 4.0
+            return line
+
+    both = anomaly_map(found, CFG, usual, Line()) - 0.5 * anomaly_map(found, CFG, usual)
+    across = both[0, 25]
+    assert (across > 0.5 * across.max()).sum() <= 6
 
 
 def test_weights_come_back_as_they_were_written(tmp_path):
@@ -96,10 +125,10 @@ def test_folding_changes_rounding_alone(width, members):
                 values.normal_(0, 0.3)
     net.eval().requires_grad_(False)
     seen = compared(), normal()
-    expected = net.map(*seen)
+    expected = net.logits(*seen)
     folded = net.folded()
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
-    torch.testing.assert_close(folded.map(*seen), expected)
+    torch.testing.assert_close(folded.logits(*seen), expected)
 
 
 def test_the_shipped_net_tells_a_change_from_another_lamp():
@@ -113,10 +142,10 @@ def test_the_shipped_net_tells_a_change_from_another_lamp():
     photo = lit.clone()
     photo[..., 32:64, 32:64] = 0.2
     usual = NormalMaps(torch.full((1, 12, 48, 48), 0.05), torch.full((1, 12), 0.05))
-    changed = net.map(Compared(layers, photo, lit, torch.ones(1, 1, *size)), usual)[0, 0]
-    assert changed[20:28, 20:28].mean() > 1.0
+    changed = net.logits(Compared(layers, photo, lit, torch.ones(1, 1, *size)), usual)[0, 0]
+    assert changed[20:28, 20:28].mean() > 0.5
     same = [torch.full_like(layer, 0.05) for layer in layers]
-    assert net.map(Compared(same, lit, lit, torch.ones(1, 1, *size)), usual).max() < 0.2
+    assert net.logits(Compared(same, lit, lit, torch.ones(1, 1, *size)), usual).max() < -1.5
 
 
 def test_it_is_left_out_where_it_has_no_part():
