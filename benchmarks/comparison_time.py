@@ -36,6 +36,7 @@ from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
 from piad.scoring import Shot, anomalies_at, batch_size, batches
+from piad.view_dependence import evened
 
 
 def measured(
@@ -91,6 +92,8 @@ def load(cfg: TestConfig, device: torch.device) -> tuple[Comparer, list[Shot]]:
         models, features = load_models(run, device), load_features(cfg.detect, device)
         gallery = list(zip(scene.gallery, reflectance.gallery, strict=True))
         detail = gallery_detail(models, gallery, cfg.detect)
+        cameras = [view.camera for view in scene.gallery]
+        models = evened(models, cameras, cfg.detect.detect_view_dependence)
         models_id, path = models_fingerprint(run), run.cache / "normality.safetensors"
         learnt = models, models_id, gallery, features, cfg.detect
         sums = kept_normality(path, *learnt, detail=detail)

@@ -43,6 +43,7 @@ from piad.normality import kept_normality
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.run_folder import RunFolder
 from piad.scenes import Query, load_scene
+from piad.view_dependence import evened
 
 OURS, BANK = "ours", "memory bank"
 NO_NET = {"detect_change": 0.0}  # it knows no comparison but the default
@@ -51,6 +52,7 @@ CHANGES: dict[str, dict] = {
     OURS: {},
     "paper's score": ORIGINAL,
     "no detail": {"detect_detail_views": 0},
+    "whole view dependence": {"detect_view_dependence": 1.0},
     "no change net": NO_NET,
     "colour only": NO_NET | {"detect_branches": "colour"},
     "reflectance only": NO_NET | {"detect_branches": "reflectance"},
@@ -119,13 +121,15 @@ def comparers(
 ) -> dict[str, Method]:
     """A comparer per variant, with a normality of its own; ours takes what the run has kept."""
     models_id = models_fingerprint(run)
+    cameras = [view.camera for view, _ in pairs]
     found: dict[str, Method] = {}
     for name, choices in variants(cfg, wanted).items():
         detail = gallery_detail(models, pairs, choices)
+        shown = evened(models, cameras, choices.detect_view_dependence)
         kept = (run.cache if name == OURS else folder / name) / "normality.safetensors"
         sums = kept_normality(
             kept,
-            models,
+            shown,
             models_id,
             pairs,
             net,
@@ -136,7 +140,7 @@ def comparers(
         normality = None if sums is None else sums.normality()
         change = load_change_net(choices, net, models.background.device)
         judge = choices, folder / name, normality, detail, change
-        found[name] = Comparer(models, models_id, net, *judge)
+        found[name] = Comparer(shown, models_id, net, *judge)
     return found
 
 

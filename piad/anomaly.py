@@ -75,6 +75,11 @@ class DetectConfig:
         "gallery views that teach what differences are normal at each place of the object, at "
         "most; 0: distances are taken as they are (the paper)",
     )
+    detect_view_dependence: float = _option(
+        0.5,
+        "share of the models' view dependence in what photographs are compared with: highlights "
+        "are the gallery lamps'; 1: all (the paper)",
+    )
     detect_detail_views: int = _option(
         4,
         "gallery photographs that lend each rendering the detail that the models have lost; "
@@ -97,6 +102,11 @@ class DetectConfig:
         if not 0 <= self.detect_top <= 100:
             raise UserError(
                 f"detect_top is a percentage in 0..100, got {self.detect_top:g}; correct the config"
+            )
+        if not 0 <= self.detect_view_dependence <= 1:
+            raise UserError(
+                f"detect_view_dependence is a share in 0..1, got {self.detect_view_dependence:g}; "
+                "correct the config"
             )
         counts = ("detect_shift", "detect_normal_views", "detect_detail_views")
         weights = ("relight_window", "relight_features", "detect_change", "detect_sigma")
@@ -133,6 +143,7 @@ ORIGINAL = {
     "relight_window": 0.0,
     "relight_features": 0.0,
     "detect_normal_views": 0,
+    "detect_view_dependence": 1.0,
     "detect_detail_views": 0,
     "detect_change": 0.0,
     "detect_sigma": 4.0,

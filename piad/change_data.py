@@ -20,6 +20,7 @@ from piad.scenes import load_scene
 from piad.scoring import Shot, batch_size, batches, compare_at, normal_at
 from piad.threshold import jittered
 from piad.true_poses import true_query_cameras
+from piad.view_dependence import evened
 
 JITTER_SPREAD = 0.7  # standard deviation of the logarithm of a query's pose error
 
@@ -43,6 +44,8 @@ def examples(
     features = load_features(cfg.detect, device)
     pairs = list(zip(scene.gallery, reflectance.gallery, strict=True))
     detail = gallery_detail(models, pairs, cfg.detect)
+    gallery_cameras = [view.camera for view in scene.gallery]
+    models = evened(models, gallery_cameras, cfg.detect.detect_view_dependence)
     teach = teaching_views(pairs, cfg.detect), features, cfg.detect
     normality = learn_normality(models, *teach, detail=detail).normality()
     generator = torch.Generator().manual_seed(cfg.seed)

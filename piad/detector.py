@@ -14,6 +14,7 @@ from piad.features import load_features
 from piad.models import ModelPair, models_fingerprint
 from piad.normality import kept_normality
 from piad.threshold import Threshold, flawless_scores, kept_threshold
+from piad.view_dependence import evened
 
 if TYPE_CHECKING:
     from piad.config import Config
@@ -52,6 +53,8 @@ def load_detector(
     models_id = models_fingerprint(run)
     pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
     detail = gallery_detail(models, pairs, cfg.detect)
+    cameras = [view.camera for view in scene.gallery]
+    models = evened(models, cameras, cfg.detect.detect_view_dependence)
     sums = kept_normality(
         run.cache / "normality.safetensors",
         models,

@@ -221,6 +221,7 @@ def test_image_score_is_the_mean_of_the_highest_share():
         {"relight_window": -0.1},
         {"relight_features": -1.0},
         {"detect_normal_views": -1},
+        {"detect_view_dependence": 1.5},
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(settings):
