@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from data.make import board, cameras, lights, masks, objects, photo, reconstruct
+from data.make.queries import plan_queries
 
 DATA = Path(__file__).parents[1] / "data"
 SPRING, JOINT = DATA / "MIP/Spring", DATA / "Colmap/05Joint"
@@ -229,3 +230,10 @@ def test_a_defective_board_differs_in_the_parts_it_names():
             count = int(defect.get("count", 1))
             assert moved == list(range(defect["part"], defect["part"] + count))
             assert all((whole[k].form == "pin") == (kind == "bent") for k in moved)
+
+
+def test_another_draw_has_other_seeds_and_the_same_names():
+    counts = dict.fromkeys("ABCDE", 4)
+    first, other = (plan_queries("Board", counts, 5, "ABCDE", draw) for draw in (0, 1))
+    assert [(r.name, r.light) for r in first] == [(r.name, r.light) for r in other]
+    assert len({r.seed for r in (*first, *other)}) == 2 * len(first) == 80

@@ -58,6 +58,8 @@ def main(argv=None):
     parser.add_argument("output", type=Path)
     parser.add_argument("--samples", type=int, default=16, help="paths per pixel")
     parser.add_argument("--per-defect", type=int, default=7, help="queries of each defect kind")
+    parser.add_argument("--flawless", type=int, help="flawless queries under each light")
+    parser.add_argument("--draw", type=int, default=0, help="other queries; in a folder of its own")
     args = parser.parse_args(argv)
     stage = build_stage(args.name)
     make_gallery(args.output, stage, args.samples)
@@ -92,7 +94,8 @@ def main(argv=None):
         image = picture(ill, request.light, pose, args.samples, 2000 + request.number)
         return image, mask, {"transform_matrix": pose.tolist(), "defect": defect}
 
-    requests = plan_queries(args.name, FLAWLESS, args.per_defect, "ABCDE")
+    flawless_counts = FLAWLESS if args.flawless is None else dict.fromkeys("ABCDE", args.flawless)
+    requests = plan_queries(args.name, flawless_counts, args.per_defect, "ABCDE", args.draw)
     make_queries(args.output, ".png", requests, flawless, broken, store)
 
 

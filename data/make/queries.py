@@ -15,6 +15,7 @@ VIEWS_PER_DEFECT = 10  # tried before another place for the defect is drawn
 DEFECTS_PER_QUERY = 5
 LARGEST_MASK = 0.08  # share of the image
 MASK_OVERSAMPLING = 3
+DRAW = 500  # more queries than one draw has
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,24 @@ class Request:
         return self.type.startswith("good")
 
 
-def plan_queries(object_name: str, flawless: dict[str, int], per_defect: int, lights: str):
+def plan_queries(
+    object_name: str, flawless: dict[str, int], per_defect: int, lights: str, draw: int = 0
+):
     """List of Requests: `flawless` per light, then `per_defect` of each kind.
 
-    The lights take turns over a kind's queries, and each kind starts with the next light.
+    The lights take turns over a kind's queries, and each kind starts with the next light. Another
+    `draw` has other poses and defects of the same names.
     """
-    seed = sum(object_name.encode())
+    seed, first = sum(object_name.encode()), DRAW * draw
     requests = [
-        Request(f"good_{light}", number, light, (seed, 0, ord(light), number))
+        Request(f"good_{light}", number, light, (seed, 0, ord(light), first + number))
         for light, count in flawless.items()
         for number in range(count)
     ]
     for k, kind in enumerate(OBJECTS[object_name].defects):
         for number in range(per_defect):
             light = lights[(k + number) % len(lights)]
-            requests.append(Request(kind, number, light, (seed, 1 + k, number)))
+            requests.append(Request(kind, number, light, (seed, 1 + k, first + number)))
     return requests
 
 
