@@ -5,8 +5,9 @@ import torch
 from pose_rasterizer.reference import colours_from_sh
 
 from gaussian_renderer.gaussians import with_sh_degree
+from gaussian_renderer.view_dependence import LEAST_FACING
 from piad.models import ModelPair
-from piad.view_dependence import LEAST_FACING, evened
+from piad.view_dependence import evened
 from tests.gaussian_scene import ball, ring_of_cameras
 
 CAMERAS = ring_of_cameras(7)
