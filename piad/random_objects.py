@@ -111,10 +111,9 @@ class Object(Solids):
 
     def with_solid(self, solid: Solid, number: int, generator: Generator) -> Object:
         """With one more solid, put in before the one of that number."""
-        grains = self.grains, _random_grains(1, generator)
-        first, rest = grains[0][:number], grains[0][number:]
+        parts = self.grains[:number], _random_grains(1, generator), self.grains[number:]
         solids = [*self.solids[:number], solid, *self.solids[number:]]
-        return self.changed(solids=solids, grains=torch.cat([first, grains[1], rest]))
+        return self.changed(solids=solids, grains=torch.cat(parts))
 
     def without_solid(self, number: int) -> Object:
         """With one solid less."""
