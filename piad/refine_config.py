@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
+from gaussian_renderer.errors import UserError
+
 # The original's choices, used by --preset original; Adam's settings are the paper's (implementation
 # details) anyway.
 ORIGINAL = {"refiner": "adam", "refuse_below": 0.0}
@@ -72,6 +74,13 @@ class RefineConfig:
             "query is 'ambiguous'"
         },
     )
+
+    def __post_init__(self) -> None:
+        for key in ("iter_num", "refine_batch", "polish_steps", "refine_detail_views"):
+            if getattr(self, key) < 0:
+                raise UserError(
+                    f"{key} must be 0 or positive, got {getattr(self, key)}; correct the config"
+                )
 
     def batch_on(self, device: torch.device) -> int:
         """Queries refined at once on a device."""

@@ -12,6 +12,7 @@ from gaussian_renderer.errors import UserError
 from piad import config
 from piad.config import PARTS, Config, Part, PoseConfig, RunConfig, TestConfig, all_keys, presets
 from piad.config_file import read_config_file
+from piad.refine_config import RefineConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -257,3 +258,9 @@ def test_photographs_are_judged_with_the_settings_of_the_run(tmp_path, monkeypat
     asked = PoseConfig.from_command_line([*argv, "--resolution", "50", "--query", "a.jpg"])
     assert asked.data.resolution == 50
     assert "--query" in error_of("--class_name", "Can", "--query", kind=PoseConfig)
+
+
+@pytest.mark.parametrize("key", ["iter_num", "refine_batch", "polish_steps", "refine_detail_views"])
+def test_negative_counts_of_the_refinement_are_refused_by_name(key):
+    with pytest.raises(UserError, match=f"{key} must be 0 or positive, got -1"):
+        RefineConfig(**{key: -1})
