@@ -28,7 +28,6 @@ from piad.change_net import load_change_net
 from piad.cli import choose_device, run_script
 from piad.comparison import Comparer, Job, pair_by_id
 from piad.config import TestConfig
-from piad.detail import gallery_detail
 from piad.features import load_features
 from piad.models import load_models, models_fingerprint
 from piad.normality import kept_normality
@@ -36,7 +35,7 @@ from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
 from piad.scoring import Shot, anomalies_at, batch_size, batches
-from piad.view_dependence import evened
+from piad.view_dependence import flawless_look
 
 
 def measured(
@@ -91,9 +90,7 @@ def load(cfg: TestConfig, device: torch.device) -> tuple[Comparer, list[Shot]]:
         reflectance = to_reflectance(scene, net, run.reflection, device)
         models, features = load_models(run, device), load_features(cfg.detect, device)
         gallery = list(zip(scene.gallery, reflectance.gallery, strict=True))
-        detail = gallery_detail(models, gallery, cfg.detect)
-        cameras = [view.camera for view in scene.gallery]
-        models = evened(models, cameras, cfg.detect.detect_view_dependence)
+        models, detail = flawless_look(models, gallery, cfg.detect)
         models_id, path = models_fingerprint(run), run.cache / "normality.safetensors"
         learnt = models, models_id, gallery, features, cfg.detect
         sums = kept_normality(path, *learnt, detail=detail)

@@ -34,7 +34,6 @@ from piad.change_net import load_change_net
 from piad.cli import choose_device, progress, run_script
 from piad.comparison import OK, Comparer, Comparison, pair_by_id
 from piad.config import TestConfig
-from piad.detail import gallery_detail
 from piad.evaluation import evaluate, labels_and_scores, query_lights
 from piad.features import load_features
 from piad.metrics import auroc_interval
@@ -43,7 +42,7 @@ from piad.normality import kept_normality
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.run_folder import RunFolder
 from piad.scenes import Query, load_scene
-from piad.view_dependence import evened
+from piad.view_dependence import flawless_look
 
 OURS, BANK = "ours", "memory bank"
 NO_NET = {"detect_change": 0.0}  # it knows no comparison but the default
@@ -121,11 +120,9 @@ def comparers(
 ) -> dict[str, Method]:
     """A comparer per variant, with a normality of its own; ours takes what the run has kept."""
     models_id = models_fingerprint(run)
-    cameras = [view.camera for view, _ in pairs]
     found: dict[str, Method] = {}
     for name, choices in variants(cfg, wanted).items():
-        detail = gallery_detail(models, pairs, choices)
-        shown = evened(models, cameras, choices.detect_view_dependence)
+        shown, detail = flawless_look(models, pairs, choices)
         kept = (run.cache if name == OURS else folder / name) / "normality.safetensors"
         sums = kept_normality(
             kept,

@@ -10,7 +10,6 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera
 from piad.change_net import evidence, half_images
 from piad.config import PoseConfig
-from piad.detail import gallery_detail
 from piad.features import load_features
 from piad.models import fit_models
 from piad.normality import learn_normality, teaching_views
@@ -20,7 +19,7 @@ from piad.scenes import load_scene
 from piad.scoring import Shot, batch_size, batches, compare_at, normal_at
 from piad.threshold import jittered
 from piad.true_poses import true_query_cameras
-from piad.view_dependence import evened
+from piad.view_dependence import flawless_look
 
 JITTER_SPREAD = 0.7  # standard deviation of the logarithm of a query's pose error
 
@@ -43,9 +42,7 @@ def examples(
         models = fit_models(scene, reflectance, cfg, run, device)
     features = load_features(cfg.detect, device)
     pairs = list(zip(scene.gallery, reflectance.gallery, strict=True))
-    detail = gallery_detail(models, pairs, cfg.detect)
-    gallery_cameras = [view.camera for view in scene.gallery]
-    models = evened(models, gallery_cameras, cfg.detect.detect_view_dependence)
+    models, detail = flawless_look(models, pairs, cfg.detect)
     teach = teaching_views(pairs, cfg.detect), features, cfg.detect
     normality = learn_normality(models, *teach, detail=detail).normality()
     generator = torch.Generator().manual_seed(cfg.seed)

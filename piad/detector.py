@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from piad.change_net import load_change_net
 from piad.cli import progress
 from piad.comparison import Comparer
-from piad.detail import gallery_detail
 from piad.features import load_features
 from piad.models import ModelPair, models_fingerprint
 from piad.normality import kept_normality
 from piad.threshold import Threshold, flawless_scores, kept_threshold
-from piad.view_dependence import evened
+from piad.view_dependence import flawless_look
 
 if TYPE_CHECKING:
     from piad.config import Config
@@ -52,9 +51,7 @@ def load_detector(
     change = load_change_net(cfg.detect, features, models.background.device)
     models_id = models_fingerprint(run)
     pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
-    detail = gallery_detail(models, pairs, cfg.detect)
-    cameras = [view.camera for view in scene.gallery]
-    models = evened(models, cameras, cfg.detect.detect_view_dependence)
+    models, detail = flawless_look(models, pairs, cfg.detect)
     sums = kept_normality(
         run.cache / "normality.safetensors",
         models,

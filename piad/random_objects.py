@@ -23,7 +23,7 @@ from piad.random_shapes import (
     random_coil,
     random_stack,
 )
-from piad.reflectance_data import uniform
+from piad.reflectance_data import log_uniform, uniform
 from piad.reflectance_solids import (
     FAR,
     IMAGE_WIDTH,
@@ -124,6 +124,11 @@ class Object(Solids):
     def own_solids(self) -> int:
         """How many solids it has, the table not counted."""
         return len(self.solids) - self.table
+
+    @property
+    def small(self) -> Tensor:
+        """Which solids are small parts, [P] bool."""
+        return torch.tensor([type(solid) is Part for solid in self.solids])
 
     @property
     def camera_distance(self) -> float:
@@ -318,9 +323,8 @@ def _random_place(
     aim = F.normalize(reach * rays - origin, dim=1)
     depth, hit = found.march(origin, aim)
     points = (origin + depth[:, None] * aim)[hit]
-    large = [type(s) is not Part for s in found.solids[: found.own_solids]]
-    large += [False] * found.table
-    points = points[torch.tensor(large)[found.parts(points).argmin(0)]]
+    owner = found.parts(points).argmin(0)
+    points = points[(owner < found.own_solids) & ~found.small[owner]]
     if not len(points):
         return None
     return points[0], Solids.normals(found, points[:1])[0]
@@ -330,7 +334,7 @@ def _with_parts(found: Object, generator: Generator) -> Object:
     """Small parts of one to four designs on the surface, some of them turned as the first one."""
     designs = []
     for _ in range(int(torch.randint(1, 5, (), generator=generator))):
-        scale = float(torch.exp(uniform(math.log(0.12), math.log(0.4), generator, 1)))
+        scale = log_uniform(0.12, 0.4, generator)
         designs.append(Part(**vars(random_solid(generator)), scale=scale))
     aligned = torch.rand((), generator=generator)
     heading = torch.randn(3, generator=generator)
@@ -358,7 +362,7 @@ def _with_detail(found: Object, generator: Generator) -> Object:
     if at is None:
         return found
     (place, normal), kind = at, int(torch.randint(5, (), generator=generator))
-    size = float(torch.exp(uniform(math.log(0.04), math.log(0.15), generator, 1)))
+    size = log_uniform(0.04, 0.15, generator)
     if kind < 2:
         path = surface_path(found, place, normal, generator)
         chain = Chain(path, float(uniform(0.01, 0.03, generator, 1)))

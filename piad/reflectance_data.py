@@ -10,6 +10,7 @@ All random draws come from the generator passed in.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,6 +137,11 @@ def sample_photographs(side: int = 400) -> list[Group]:
 def uniform(low: float, high: float, generator: Generator, *shape: int) -> Tensor:
     """Uniform random numbers of a shape."""
     return low + (high - low) * torch.rand(shape, generator=generator)
+
+
+def log_uniform(low: float, high: float, generator: Generator) -> float:
+    """A positive number whose logarithm is drawn evenly."""
+    return float(torch.exp(uniform(math.log(low), math.log(high), generator, 1)))
 
 
 def smooth_field(height: int, width: int, channels: int, generator: Generator) -> Tensor:

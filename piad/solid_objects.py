@@ -23,7 +23,6 @@ from torch import Generator, Tensor
 from gaussian_renderer.files import write_image, write_json
 from piad.random_defects import KINDS, LINES, PART_KINDS, random_defect
 from piad.random_objects import Object, random_object
-from piad.random_shapes import Part
 from piad.reflectance_data import uniform
 from piad.reflectance_solids import (
     IMAGE_WIDTH,
@@ -112,17 +111,16 @@ def broken_view(
 
     None where none of the places tried shows one of the wanted size.
     """
+    of_part = kind in PART_KINDS
+    least_pixels = 10 if of_part else 25
+    smallest = SMALLEST_LINE if kind in LINES else SMALLEST_MASK
     for _ in range(PLACES_TRIED):
         pose = hand_held(flawless, generator)
         before = see(flawless, pose, SIDE // 2)
         owner = flawless.parts(before.points).argmin(0)
-        small = [type(solid) is Part for solid in flawless.solids]
-        if kind in PART_KINDS:
-            free = torch.tensor(small)[owner]
-        else:
-            free = owner < flawless.own_solids
+        free = flawless.small[owner] if of_part else owner < flawless.own_solids
         good = (free & (before.facing[:, 0] > 0.35)).nonzero()[:, 0]
-        if len(good) < (10 if kind in PART_KINDS else 25):
+        if len(good) < least_pixels:
             continue
         index = good[int(torch.randint(len(good), (), generator=generator))]
         place, normal = before.points[index], before.normals[index]
@@ -131,7 +129,6 @@ def broken_view(
             before = before if side == SIDE // 2 else see(flawless, pose, side)
             after = see(broken, pose, side)
             mask = without_specks(changed_surface(before, after) > CHANGED_SHARE)
-            smallest = SMALLEST_LINE if kind in LINES else SMALLEST_MASK
             if not smallest <= float(mask.float().mean()) <= LARGEST_MASK:
                 break
         else:
@@ -183,8 +180,7 @@ def write_object(folder: Path, generator: Generator) -> None:
         frames.append({"file_path": f"train/{index:03}", "transform_matrix": pose.tolist()})
     write_json(folder / "transforms.json", {"camera_angle_x": angle, "frames": frames})
     queries = []
-    parts = any(type(solid) is Part for solid in scene.solids)
-    kinds = KINDS + (2 * PART_KINDS if parts else ())
+    kinds = KINDS + (2 * PART_KINDS if scene.small.any() else ())
     for number in range(FLAWLESS + DEFECTIVE):
         same = bool(torch.rand((), generator=generator) < SAME_LIGHT)
         light = query_light(scene.table, generator)

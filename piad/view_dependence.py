@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from gaussian_renderer.view_dependence import evened_colours
+from piad.detail import GalleryDetail, gallery_detail
 from piad.models import ModelPair
 
 if TYPE_CHECKING:
     from gaussian_renderer.camera import Camera
+    from piad.anomaly import DetectConfig
+    from piad.views import View
 
 
 def evened(models: ModelPair, cameras: Sequence[Camera], share: float) -> ModelPair:
@@ -33,3 +36,19 @@ def evened(models: ModelPair, cameras: Sequence[Camera], share: float) -> ModelP
         for model in (models.colour, models.reflectance)
     )
     return ModelPair(*parts)
+
+
+def flawless_look(
+    models: ModelPair, pairs: list[tuple[View, View]], cfg: DetectConfig
+) -> tuple[ModelPair, GalleryDetail | None]:
+    """What photographs are compared with: the evened models, and the detail lent to them.
+
+    The detail is what the models as they were fitted have lost: highlights are none.
+
+    Args:
+        models: the pair that was fitted to the gallery.
+        pairs: gallery views and their reflectance views.
+    """
+    cameras = [view.camera for view, _ in pairs]
+    shown = evened(models, cameras, cfg.detect_view_dependence)
+    return shown, gallery_detail(models, pairs, cfg)
