@@ -4,8 +4,9 @@
 
 Needs a run of pose_estimation.py. Photographs and reflectance images are read before; timed are the
 renderings at the run's poses, detail, light, features, distances, normality, smoothing and scores,
-until the scores are on the host. The network's passes are those over the same images (photograph,
-rendering and their reflectance) in batches of the same size; both take turns, batch by batch.
+until the scores are on the host. The network's passes are those over the images compared
+(photograph, rendering and their reflectance, cut to the object and enlarged), and over as many
+whole photographs, which is what they cost without close-ups; all take turns, batch by batch.
 Medians over repeats, after one that warms up. All other options go to the config.
 """
 
@@ -15,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,19 +24,20 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.files import write_json
-from piad.anomaly import Features
+from piad.anomaly import DetectConfig, Features
 from piad.anomaly_map import image_scores
 from piad.change_net import load_change_net
 from piad.cli import choose_device, run_script
+from piad.close_up import enlarged
 from piad.comparison import Comparer, Job, pair_by_id
 from piad.config import TestConfig
 from piad.features import load_features
-from piad.models import load_models, models_fingerprint
+from piad.models import ModelPair, load_models, models_fingerprint
 from piad.normality import kept_normality
 from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
-from piad.scoring import Shot, anomalies_at, batch_size, batches
+from piad.scoring import Shot, anomalies_at, batch_size, batches, close_ups
 from piad.view_dependence import flawless_look
 
 
@@ -77,9 +80,21 @@ def score(comparer: Comparer, batch: Sequence[Shot]) -> list[float]:
 
 
 @torch.inference_mode()
-def pass_through(net: Features, images: Tensor) -> None:
-    """One pass of the network over images [B, 3, H, W]."""
-    net.features(images)
+def pass_through(net: Features, images: Sequence[Tensor]) -> None:
+    """A pass of the network over each batch of images [B, 3, H, W]."""
+    for batch in images:
+        net.features(batch)
+
+
+def compared_images(
+    models: ModelPair, shots: Sequence[Shot], cfg: DetectConfig, copies: int
+) -> list[Tensor]:
+    """What the network sees of shots, in the batches in which it does; `copies` of each."""
+    device, found = models.background.device, []
+    for group in close_ups(models, shots, cfg):
+        photos = torch.stack([shot.photo for _, shot, _ in group]).to(device)
+        found.append(enlarged(photos, cfg.detect_zoom).repeat(copies, 1, 1, 1))
+    return found
 
 
 def load(cfg: TestConfig, device: torch.device) -> tuple[Comparer, list[Shot]]:
@@ -116,14 +131,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     comparer, shots = load(cfg, device)
     branches = 2 if cfg.detect.detect_branches == "both" else 1
     groups = list(batches(shots, size))
-    images = torch.stack([shot.photo for shot in groups[0]]).to(device)
-    images = torch.cat([images] * 2 * branches)  # photographs and renderings of every branch
+    copies = 2 * branches  # photographs and renderings of every branch
+
+    def passes(cfg: DetectConfig) -> list[Callable[[], None]]:
+        seen = (compared_images(comparer.models, batch, cfg, copies) for batch in groups)
+        return [partial(pass_through, comparer.net, images) for images in seen]
+
     work = {
         "comparison": [partial(score, comparer, batch) for batch in groups],
-        "network": [
-            partial(pass_through, comparer.net, images[: 2 * branches * len(batch)])
-            for batch in groups
-        ],
+        "network": passes(cfg.detect),
+        "network, whole photographs": passes(replace(cfg.detect, detect_zoom=1.0)),
     }
     found = measured(list(work.values()), device, options.repeats)
     figures = {
@@ -145,7 +162,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ratio = own["comparison"] / max(own["network"], 1e-9)
         print(
             f"{cfg.class_name}, batch {size}, {kind}: comparison {own['comparison']:.2f} ms a "
-            f"query, network {own['network']:.2f} ms, ratio {ratio:.2f}"
+            f"query, network {own['network']:.2f} ms, ratio {ratio:.2f} "
+            f"(whole photographs: {own['network, whole photographs']:.2f} ms)"
         )
     if options.json:
         write_json(options.json, facts)

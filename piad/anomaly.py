@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.errors import UserError
+from piad.close_up import enlarged
 from piad.feature_light import carry_features
 from piad.relight import length, relight, resized
 
@@ -30,6 +31,7 @@ BRANCHES = ("both", "colour", "reflectance")
 FINE_STRIDE = 4  # px; layers up to this stride see shifts of a pixel or two as changed features
 ENERGY_FLOOR = 0.5  # share of the images' mean energy added to a place's own
 TINY = 1e-12
+MOST_ZOOM = 4.0
 
 
 def _option(default: object, text: str, choices: tuple[str, ...] = ()) -> object:
@@ -65,6 +67,11 @@ class DetectConfig:
     relight_window: float = _option(
         0.15, "window of the fit of the query's light, share of the image; 0: no relighting"
     )
+    detect_zoom: float = _option(
+        1.5,
+        "enlargement of the part of a photograph that shows the object, before its features are "
+        "compared; 1: whole photographs as they are (the paper)",
+    )
     relight_features: float = _option(
         1.0,
         "pull to the identity of the map that carries a rendering's features to the query's light, "
@@ -86,7 +93,7 @@ class DetectConfig:
         "0: the models alone (the paper)",
     )
     detect_change: float = _option(
-        0.75, "weight of the change net's map beside the distances; 0: distances alone (the paper)"
+        1.0, "weight of the change net's map beside the distances; 0: distances alone (the paper)"
     )
     detect_sigma: float = _option(
         4.0,
@@ -94,7 +101,7 @@ class DetectConfig:
         "smoothed by 1.5 px at most",
     )
     detect_top: float = _option(
-        0.1, "image score: mean of the highest so many percent of the pixels; 0: the maximum"
+        0.05, "image score: mean of the highest so many percent of the pixels; 0: the maximum"
     )
 
     def __post_init__(self) -> None:
@@ -106,6 +113,11 @@ class DetectConfig:
         if not 0 <= self.detect_view_dependence <= 1:
             raise UserError(
                 f"detect_view_dependence is a share in 0..1, got {self.detect_view_dependence:g}; "
+                "correct the config"
+            )
+        if not 1 <= self.detect_zoom <= MOST_ZOOM:
+            raise UserError(
+                f"detect_zoom is a factor in 1..{MOST_ZOOM:g}, got {self.detect_zoom:g}; "
                 "correct the config"
             )
         counts = ("detect_shift", "detect_normal_views", "detect_detail_views")
@@ -140,6 +152,7 @@ ORIGINAL = {
     "detect_branches": "both",
     "detect_layers": "0,1,2,3",
     "detect_shift": 0,
+    "detect_zoom": 1.0,
     "relight_window": 0.0,
     "relight_features": 0.0,
     "detect_normal_views": 0,
@@ -166,13 +179,17 @@ class Compared:
 
     distances: per kind and layer [B, R, h, w], >= 0, unitless; R branches: colour, reflectance.
     photo, lit: photographs, and renderings in their light, [B, 3 R, H, W], 0..1; alpha: coverage
-    by the Gaussians, [B, 1, H, W].
+    by the Gaussians, [B, 1, H, W]; all of them enlarged.
+    size: height and width of the photographs as they were.
+    features: per layer photographs' and renderings', carried to the same light, [B, R, C, h, w].
     """
 
     distances: list[Tensor]
     photo: Tensor
     lit: Tensor
     alpha: Tensor
+    size: tuple[int, int]
+    features: list[tuple[Tensor, Tensor]]
 
     def stacked(self, size: tuple[int, int]) -> Tensor:
         """Distances at one size (h, w): [B, K, h, w], K over kinds and layers, then branches."""
@@ -210,17 +227,22 @@ def compare_images(
     photos, drawn = (torch.stack(images, 1).flatten(0, 1) for images in zip(*pairs, strict=True))
     cover = alpha.repeat_interleave(len(pairs), 0)
     lit = relight(drawn, photos, cover, cfg.relight_window) if cfg.relight_window > 0 else drawn
-    found = layer_distances(torch.stack([photos, lit], 1).flatten(0, 1), cover, net, cfg)
+    size = tuple(alpha.shape[-2:])
+    photos, lit, alpha = (enlarged(x, cfg.detect_zoom) for x in (photos, lit, alpha))
+    cover = alpha.repeat_interleave(len(pairs), 0)
+    both = torch.stack([photos, lit], 1).flatten(0, 1)
+    found, layers = layer_distances(both, cover, net, cfg)
     several = len(query), len(pairs)
     distances = [layer.unflatten(0, several).squeeze(2) for layer in found]
     photos, lit = (images.unflatten(0, several).flatten(1, 2) for images in (photos, lit))
-    return Compared(distances, photos, lit, alpha)
+    layers = [(photo.unflatten(0, several), drawn.unflatten(0, several)) for photo, drawn in layers]
+    return Compared(distances, photos, lit, alpha, size, layers)
 
 
 @torch.inference_mode()
 def layer_distances(
     images: Tensor, alpha: Tensor, net: Features, cfg: DetectConfig
-) -> list[Tensor]:
+) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
     """Feature distance per kind of distance, layer and branch.
 
     Args:
@@ -243,7 +265,8 @@ def layer_distances(
             flawless = carry_features(photo, flawless, alpha, cfg.relight_features)
         stride = images.shape[-1] / photo.shape[-1]
         pairs[index] = photo, flawless, cfg.detect_shift if stride <= FINE_STRIDE + 0.5 else 0
-    return [_distance(kind, *pairs[index]) for kind in cfg.kinds() for index in wanted]
+    distances = [_distance(kind, *pairs[index]) for kind in cfg.kinds() for index in wanted]
+    return distances, [pairs[index][:2] for index in wanted]
 
 
 def _distance(kind: str, photo: Tensor, flawless: Tensor, shift: int) -> Tensor:

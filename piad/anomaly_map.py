@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TRUNCATE = 4.0  # Gaussian windows reach so many standard deviations
 NET_SIGMA = 1.5  # px, smoothing of the change net's map: a crack is thinner than `detect_sigma`
-UNSEEN = 0.5  # what distances count where the net is sure that nothing has changed
+UNSEEN = 0.3  # what distances count where the net is sure that nothing has changed
 LEAST_LOGIT = -3.0  # where they count (1 + UNSEEN) / 2
 
 
@@ -33,11 +33,13 @@ class NormalMaps:
     """Distances that flawless photographs show, K as `Compared.stacked` has them.
 
     expected [B, K, h, w] at each place of the views, at any size; scale [B, K]: means over the
-    object.
+    object. surface [B, 2, h, w]: what the change net is told of it (`piad.surface`), at a quarter
+    of the enlarged size.
     """
 
     expected: Tensor
     scale: Tensor
+    surface: Tensor | None = None
 
 
 def anomaly_map(
@@ -55,7 +57,7 @@ def anomaly_map(
         [B, H, W], >= 0, unitless, larger is more anomalous. With `normal`, 0 is what is normal
         there and 1 differs by as much more as the object's flawless photographs do on average.
     """
-    size = compared.alpha.shape[-2:]
+    size = compared.size
     kind, branches = cfg.detect_distance, compared.distances[0].shape[1]
     if normal is None:
         total = sum(
@@ -74,7 +76,7 @@ def anomaly_map(
     if change is not None:
         logits = change.logits(compared, normal)
         seen = torch.cat([F.softplus(logits), torch.sigmoid(logits - LEAST_LOGIT)])
-        sigma = 0.5 * min(NET_SIGMA, cfg.detect_sigma)  # at half the size
+        sigma = min(NET_SIGMA, cfg.detect_sigma) * logits.shape[-1] / size[1]  # at its size
         added, share = resized(gaussian_smooth(seen, sigma), size).chunk(2)
         total = total * (UNSEEN + (1 - UNSEEN) * share) + cfg.detect_change * added
     return total.clamp_min(0)[:, 0]

@@ -2,15 +2,16 @@
 
 Ours. A distance alone doesn't say whether a lamp or a defect made it; its surroundings do: whether
 both branches and all layers see it, whether it follows an edge or a highlight, whether the backdrop
-shows where the object should be. The net is small, works on distances and not on features, and was
-trained on random objects that share nothing with any data set (`piad.solid_objects`,
-`piad.train_change`). `piad.anomaly_map` adds its map to the distances'.
+shows where the object should be, whether the surface may shine. The net is small and was trained on
+random objects that share nothing with any data set (`piad.solid_objects`, `piad.train_change`).
+`piad.anomaly_map` adds its map to the distances'.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from gaussian_renderer.area import area_average
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
-from piad.anomaly import TINY, Compared, DetectConfig, Features, fraction
+from piad.anomaly import TINY, Compared, DetectConfig, Features, energy, fraction
 from piad.anomaly_map import NormalMaps
 from piad.relight import resized
+from piad.surface import NUM_SURFACE
 
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / "retrieval" / "model" / "change.safetensors"
 # What a comparison must be like for the net to know its distances.
@@ -34,10 +36,14 @@ CHOICES = (
     "detect_branches",
     "detect_layers",
     "detect_shift",
+    "detect_zoom",
     "relight_window",
     "relight_features",
 )
 NUM_IMAGES = 13  # channels of `half_images`
+# What a member sees beside distances and images: the surface, or how the features changed.
+KINDS = ("surface", "changes")
+DROPPED = 0.2  # share of the changes' channels left out at each step of the training
 
 
 def evidence(compared: Compared, normal: NormalMaps) -> Tensor:
@@ -61,45 +67,84 @@ def half_images(compared: Compared) -> Tensor:
     return torch.cat([lit, photo - lit, alpha], 1)
 
 
+def feature_changes(compared: Compared) -> list[Tensor]:
+    """Features of the photographs less their renderings', per layer [B, R C, h, w].
+
+    In the unit of their energy (`piad.anomaly.energy`), as the distances are.
+    """
+    found = []
+    for photo, flawless in compared.features:
+        branches = photo.shape[:2]
+        photo, flawless = photo.flatten(0, 1), flawless.flatten(0, 1)
+        change = (photo - flawless).mul_(energy(photo, flawless).rsqrt_())
+        found.append(change.unflatten(0, branches).flatten(1, 2))
+    return found
+
+
 class Block(nn.Sequential):
     """Convolution, norm, ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, side: int = 3) -> None:
+        convolution = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
         super().__init__(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class Member(nn.Module):
-    """A U-Net at strides 4, 8 and 16 of the photograph, with a fine branch at stride 2.
+    """A U-Net at strides 4, 8 and 16 of the enlarged image, with a fine branch at stride 2.
 
-    With `context`, means and maxima over the whole image join in at stride 16: a harsh lamp raises
-    what is seen everywhere.
+    Means and maxima over the whole image join in at stride 16: a harsh lamp raises what is seen
+    everywhere. The surface joins in at stride 4, changes of features at their own strides.
     """
 
-    def __init__(self, num_maps: int, width: int, fine: int, context: bool = False) -> None:
+    def __init__(
+        self, num_maps: int, width: int, fine: int, channels: Sequence[int], kind: str
+    ) -> None:
+        """
+        Args:
+            channels: of the changes of features, per layer; see `ChangeNet`.
+            kind: of KINDS.
+        """
         super().__init__()
         one, two, three = width, width + 16, width + 32
+        self.sees_surface = kind == "surface"
+        parts = (0, 0, 0) if self.sees_surface else (one // 2, one, one)
+        self.drop = nn.Dropout2d(DROPPED)
+        self.changes = nn.ModuleList(
+            Block(count, part, side=1) for count, part in zip(channels, parts, strict=True) if part
+        )
         self.fine = Block(NUM_IMAGES, fine)
         self.images = Block(fine, fine, 2)
-        self.enter = nn.Sequential(Block(num_maps + fine, one), Block(one, one))
-        self.down = nn.Sequential(Block(one, two, 2), Block(two, two))
-        self.deep = nn.Sequential(Block(two, three, 2), Block(three, three), Block(three, three))
-        self.context = nn.Linear(2 * three, three) if context else None
+        entering = num_maps + fine + (NUM_SURFACE if self.sees_surface else parts[0])
+        self.enter = nn.Sequential(Block(entering, one), Block(one, one))
+        self.down = Block(one, two, 2)
+        self.second = Block(two + parts[1], two)
+        self.deep = Block(two, three, 2)
+        self.third = nn.Sequential(Block(three + parts[2], three), Block(three, three))
+        self.context = nn.Linear(2 * three, three)
         self.middle = Block(two + three, two)
         self.leave = Block(one + two, one)
         self.join = Block(one + fine, fine)
         self.last = nn.Conv2d(fine, 1, 1)
         nn.init.constant_(self.last.bias, -3.0)  # defects are rare
 
-    def forward(self, maps: Tensor, images: Tensor) -> Tensor:
-        """Logits of a change, [B, 1, H / 2, W / 2], of `evidence` and `half_images`."""
+    def forward(
+        self, maps: Tensor, images: Tensor, surface: Tensor, changes: Sequence[Tensor]
+    ) -> Tensor:
+        """Logits of a change, [B, 1, H / 2, W / 2]; see `ChangeNet.forward`."""
+        seen = zip(self.changes, changes, strict=False)  # none where it sees the surface
+        own = [block(self.drop(change)) for block, change in seen]
+
+        def joined(x: Tensor, layer: int) -> Tensor:
+            return torch.cat([x, resized(own[layer], x.shape[-2:])], 1) if own else x
+
         fine = self.fine(images)
-        first = self.enter(torch.cat([maps, resized(self.images(fine), maps.shape[-2:])], 1))
-        second = self.down(first)
-        third = self.deep(second)
-        if self.context is not None:
-            whole = torch.cat([third.mean((2, 3)), third.amax((2, 3))], 1)
-            third = third + self.context(whole)[..., None, None]
+        first = torch.cat([maps, resized(self.images(fine), maps.shape[-2:])], 1)
+        first = torch.cat([first, surface], 1) if self.sees_surface else joined(first, 0)
+        first = self.enter(first)
+        second = self.second(joined(self.down(first), 1))
+        third = self.third(joined(self.deep(second), 2))
+        whole = torch.cat([third.mean((2, 3)), third.amax((2, 3))], 1)
+        third = third + self.context(whole)[..., None, None]
         third = resized(third, second.shape[-2:])
         second = resized(self.middle(torch.cat([second, third], 1)), first.shape[-2:])
         first = resized(self.leave(torch.cat([first, second], 1)), fine.shape[-2:])
@@ -116,35 +161,43 @@ class ChangeNet(nn.Module):
     def __init__(
         self,
         num_maps: int = 24,
+        channels: Sequence[int] = (48, 96, 240),
         width: int = 32,
         fine: int = 16,
-        members: int = 2,
-        context: int = 1,
+        kinds: Sequence[str] = KINDS,
     ) -> None:
         """
         Args:
             num_maps: channels of `evidence`.
+            channels: of `feature_changes`, of three layers.
             width: channels at stride 4; 16 and 32 more at strides 8 and 16.
             fine: channels at stride 2.
-            members: how many nets.
-            context: how many of these see means and maxima over the image, the last ones.
+            kinds: of the members.
         """
         super().__init__()
         self.shape = {
             "num_maps": num_maps,
+            "channels": list(channels),
             "width": width,
             "fine": fine,
-            "members": members,
-            "context": context,
+            "kinds": list(kinds),
         }
         self.name, self.fingerprint = "untrained", ""
         self.members = nn.ModuleList(
-            Member(num_maps, width, fine, number >= members - context) for number in range(members)
+            Member(num_maps, width, fine, channels, kind) for kind in kinds
         )
 
-    def forward(self, maps: Tensor, images: Tensor) -> Tensor:
-        """Logits of a change, [B, 1, H / 2, W / 2], of `evidence` and `half_images`."""
-        return torch.stack([member(maps, images) for member in self.members]).mean(0)
+    def forward(
+        self, maps: Tensor, images: Tensor, surface: Tensor, changes: Sequence[Tensor]
+    ) -> Tensor:
+        """Logits of a change, [B, 1, H / 2, W / 2], H and W of the enlarged images.
+
+        Args:
+            maps: `evidence`; images: `half_images`; surface: `NormalMaps.surface`; changes:
+                `feature_changes`.
+        """
+        found = [member(maps, images, surface, changes) for member in self.members]
+        return torch.stack(found).mean(0)
 
     def folded(self) -> ChangeNet:
         """Itself, norms folded into weights: faster, but to be neither trained nor saved."""
@@ -157,9 +210,13 @@ class ChangeNet(nn.Module):
     @torch.inference_mode()
     def logits(self, compared: Compared, normal: NormalMaps) -> Tensor:
         """Logits of a change, [B, 1, H / 2, W / 2]."""
-        seen = evidence(compared, normal), half_images(compared)
+        seen = evidence(compared, normal), half_images(compared), normal.surface
+        seen = (*seen, *feature_changes(compared))
         # On CPUs convolutions take channels side by side without turning them round.
-        return self(*(x.contiguous(memory_format=torch.channels_last) for x in seen))
+        maps, images, surface, *changes = (
+            x.contiguous(memory_format=torch.channels_last) for x in seen
+        )
+        return self(maps, images, surface, changes)
 
     def save(self, path: Path, features: str, cfg: DetectConfig) -> None:
         """Write the weights in half precision, and what they were trained with."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from piad.poses import PoseStore
 
 OK, NOT_FOUND = "ok", "not_found"
-METHOD_VERSION = 7  # raise when the comparison's code gives other maps from the same inputs
+METHOD_VERSION = 8  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)

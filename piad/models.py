@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
+from pose_rasterizer.reference import quat_to_rotation
 from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 ORIGINAL = {"model_geometry": "separate"}
 MODEL_FILE = "model.safetensors"
+# Rendered at once on GPUs: a CUDA back end is compiled for each number of channels, and colour and
+# reflectance need this one anyway. A CPU takes any number, all in one pass.
+CHANNELS = 6
+# Of `ModelPair.extremes`: directions, share left out, standard deviations that a Gaussian reaches.
+SIDES, STRAY, LEAST_OPACITY, EXTENT = 200, 1e-3, 0.3, 2.0
 _ANY_POSE = torch.eye(4, dtype=torch.float64)
 
 
@@ -84,7 +91,15 @@ class PairRendering:
 class ModelPair:
     """Colour and reflectance model; one pass renders both when they share their geometry."""
 
-    def __init__(self, colour: GaussianModel, reflectance: GaussianModel) -> None:
+    def __init__(
+        self, colour: GaussianModel, reflectance: GaussianModel, gloss: Tensor | None = None
+    ) -> None:
+        """
+        Args:
+            gloss: how much each Gaussian's colour depended on the view in the gallery, standard
+                deviation, 0..1, [N, 1]; None: not at all.
+        """
+        self.gloss = torch.zeros_like(colour.means[:, :1]) if gloss is None else gloss
         self.colour, self.reflectance = colour.detach(), reflectance.detach()
         self.joined = None
         if same_geometry(self.colour, self.reflectance):
@@ -101,6 +116,26 @@ class ModelPair:
     def host_centre(self) -> Tensor:
         """`centre` in float64 on the CPU, [3]."""
         return self.centre.double().cpu()
+
+    @functools.cached_property
+    def extremes(self) -> Tensor:
+        """Points that the object reaches to all sides, float64 on the CPU, [P, 3].
+
+        The farthest few Gaussians of each side are left out: a stray one doesn't count.
+        """
+        model = self.colour
+        solid = model.opacities > LEAST_OPACITY
+        chosen = solid if bool(solid.any()) else torch.ones_like(solid)
+        means, scales = model.means[chosen], model.scales[chosen]
+        axes = quat_to_rotation(model.quats[chosen])
+        stray = int(STRAY * len(means)) + 1
+        sides = torch.randn(SIDES, 3, generator=torch.Generator().manual_seed(0))
+        points = []
+        for side in F.normalize(sides, dim=1).to(means):
+            size = EXTENT * (scales * (axes.mT @ side)).norm(dim=1)
+            farthest = (means @ side + size).topk(stray).indices[-1]
+            points.append(means[farthest] + size[farthest] * side)
+        return torch.stack(points).double().cpu()
 
     def render(self, viewmat: Tensor, intrinsics: Intrinsics) -> PairRendering:
         """Render both models at `viewmat` (world_to_camera, OpenCV), differentiably.

@@ -28,7 +28,8 @@ from gaussian_renderer.camera import Camera
 from gaussian_renderer.files import atomic_path
 from gaussian_renderer.render import render_values
 from piad.anomaly import DetectConfig, Features, fraction
-from piad.scoring import Shot, batch_size, batches, compare_at, image_size
+from piad.models import CHANNELS
+from piad.scoring import Shot, batch_size, batches, close_ups, compare_at, image_size
 
 if TYPE_CHECKING:
     from gaussian_renderer.gaussians import GaussianModel
@@ -36,12 +37,9 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 5  # raise when the same inputs give other values
+VERSION = 6  # raise when the same inputs give other values
 GROUPS = 5  # of views; the threshold leaves one out at a time
 TINY = 1e-3  # px; keeps empty sums from being divided by nothing
-# Rendered at once on GPUs: a CUDA back end is compiled for each number of channels, and colour and
-# reflectance need this one anyway. A CPU takes any number, all in one pass.
-CHANNELS = 6
 LEAST_WEIGHT = 0.25  # px at half size: a Gaussian seen by less than that gets the object's mean
 
 
@@ -126,14 +124,16 @@ def learn_normality(
     size = batch_size(models.background.device)
     for batch in batches(progress(pairs), size, lambda pair: image_size(pair[0].camera.intrinsics)):
         shots = [_shot(view, reflectance, detail) for view, reflectance in batch]
-        compared, _ = compare_at(models, shots, net, cfg)
-        camera = half(shots[0].camera)
-        maps = compared.stacked((camera.intrinsics.height, camera.intrinsics.width)).clone()
-        for shot, own_maps in zip(shots, maps, strict=True):
-            found = _put_on_gaussians(models, half(shot.camera), own_maps)
-            own = groups[group_of(index)]
-            own[:] = [old + new for old, new in zip(own, found, strict=True)] if own else found
-            index += 1
+        for group in close_ups(models, shots, cfg):
+            parts = [shot for _, shot, _ in group]
+            compared, _ = compare_at(models, parts, net, cfg)
+            camera = half(parts[0].camera)
+            maps = compared.stacked((camera.intrinsics.height, camera.intrinsics.width)).clone()
+            for (number, shot, _), own_maps in zip(group, maps, strict=True):
+                found = _put_on_gaussians(models, half(shot.camera), own_maps)
+                own = groups[group_of(index + number)]
+                own[:] = [old + new for old, new in zip(own, found, strict=True)] if own else found
+        index += len(batch)
     return GallerySums(*(torch.stack(parts) for parts in zip(*groups, strict=True)))
 
 

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
-from piad.anomaly import Compared, DetectConfig, Features, compare_images
+from piad.anomaly import Compared, DetectConfig, Features, compare_images, fraction
 from piad.anomaly_map import NormalMaps, anomaly_map
+from piad.close_up import Window, object_window, whole
+from piad.surface import surface_maps
 
 if TYPE_CHECKING:
     from piad.change_net import ChangeNet
@@ -63,6 +65,24 @@ def image_size(intrinsics: Intrinsics) -> tuple[int, int]:
     return intrinsics.height, intrinsics.width
 
 
+def close_ups(
+    models: ModelPair, shots: Sequence[Shot], cfg: DetectConfig
+) -> list[list[tuple[int, Shot, Window]]]:
+    """Shots cut to the object, those of one size together, with their numbers and windows."""
+    groups: dict[tuple[int, int], list[tuple[int, Shot, Window]]] = {}
+    for index, shot in enumerate(shots):
+        all_of_it = cfg.detect_zoom == 1
+        part = whole(shot.camera) if all_of_it else object_window(models, shot.camera)
+        groups.setdefault(part.size, []).append((index, cut(shot, part), part))
+    return list(groups.values())
+
+
+def cut(shot: Shot, part: Window) -> Shot:
+    """A part of a photograph, as a photograph of its own."""
+    camera = shot.camera.cropped(part.x, part.y, part.width, part.height)
+    return Shot(camera, part.cut(shot.photo), part.cut(shot.reflectance), shot.detail)
+
+
 @torch.inference_mode()
 def compare_at(
     models: ModelPair, shots: Sequence[Shot], net: Features, cfg: DetectConfig
@@ -88,12 +108,24 @@ def compare_at(
 
 @torch.inference_mode()
 def normal_at(
-    models: ModelPair, shots: Sequence[Shot], normality: Sequence[Normality] | Normality
+    models: ModelPair,
+    shots: Sequence[Shot],
+    normality: Sequence[Normality] | Normality,
+    size: tuple[int, int] | None = None,
 ) -> NormalMaps:
-    """What is normal at the shots' cameras; `normality`: of the object, or one for each shot."""
+    """What is normal at the shots' cameras.
+
+    Args:
+        normality: of the object, or one for each shot.
+        size: of the maps of the surface; None: none.
+    """
     each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
     taught = [n.maps(models.colour, s.camera) for n, s in zip(each, shots, strict=True)]
-    return NormalMaps(*(torch.stack(parts) for parts in zip(*taught, strict=True)))
+    expected, scale = (torch.stack(parts) for parts in zip(*taught, strict=True))
+    surface = None
+    if size is not None:
+        surface = torch.stack([surface_maps(models, shot.camera, size) for shot in shots])
+    return NormalMaps(expected, scale, surface)
 
 
 @torch.inference_mode()
@@ -111,6 +143,19 @@ def anomalies_at(
         normality: of the object, or one for each photograph; None takes distances as they are.
         change: net whose map is added to the distances.
     """
-    compared, drawn = compare_at(models, shots, net, cfg)
-    normal = None if normality is None else normal_at(models, shots, normality)
-    return anomaly_map(compared, cfg, normal, change), drawn
+    each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    size, behind = image_size(shots[0].camera.intrinsics), models.background[:3, None, None]
+    for group in close_ups(models, shots, cfg):
+        own = [shot for _, shot, _ in group]
+        compared, drawn = compare_at(models, own, net, cfg)
+        normal = None
+        if normality is not None:
+            size_of_surface = None if change is None else fraction(compared.alpha.shape[-2:], 4)
+            taught = [each[index] for index, _, _ in group]
+            normal = normal_at(models, own, taught, size_of_surface)
+        maps = anomaly_map(compared, cfg, normal, change)
+        for (index, _, window), own_map, image in zip(group, maps, drawn, strict=True):
+            found[index] = window.put_back(own_map, size), window.put_back(image, size, behind)
+    maps, drawn = zip(*(found[index] for index in range(len(shots))), strict=True)
+    return torch.stack(maps), torch.stack(drawn)

@@ -15,19 +15,20 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
 from piad.anomaly import DetectConfig
 from piad.anomaly_map import gaussian_smooth, join_branches
-from piad.change_data import examples
-from piad.change_net import SHIPPED_WEIGHTS, ChangeNet, Member
+from piad.change_data import LAYERS, examples, unpacked
+from piad.change_net import KINDS, SHIPPED_WEIGHTS, ChangeNet
 from piad.cli import choose_device, progress, run_script
 from piad.config import PoseConfig
 from piad.features import load_features
@@ -41,7 +42,9 @@ DICE_FLOOR = 5.0  # px
 TOP_SHARE = 0.002  # of the pixels, whose mean logit judges the image
 PIXEL, DICE, IMAGE = 4.0, 0.5, 0.3  # weights of the loss
 FROM_OBJECT = 2, 2  # flawless and defective examples an object gives to a batch
-BLIND_SHARE = 0.2  # of the examples without images
+BLIND_SHARE = 0.2  # of the examples without images, and of those without changes of features
+GRID = 8  # cells of the masks: parts begin at whole cells of the coarsest features
+PART = 0.87  # of an example's side, that a step sees
 UNIT_SPREAD, CONTRAST_SPREAD = 0.15, 0.2  # of the logarithms of distances' and images' scales
 
 
@@ -66,38 +69,78 @@ def teach(folder: Path, device: torch.device) -> Path:
 
 
 def load_examples(paths: Iterable[Path], device: torch.device) -> dict[str, Tensor]:
-    """All objects' examples on the device; masks at half size, `group`: number of the object."""
-    parts: dict[str, list[Tensor]] = {k: [] for k in ("maps", "images", "mask", "label", "group")}
+    """All objects' examples on the device, as `change_data.examples`; `group`: object's number."""
+    parts: dict[str, list[Tensor]] = {}
     for number, path in enumerate(paths):
-        one = torch.load(path, weights_only=True)
-        one["mask"] = F.avg_pool2d(one["mask"].float(), 2) > 0.5
+        one = torch.load(path, weights_only=True, map_location=device)
         one["group"] = torch.full_like(one["label"], number)
-        for key, values in parts.items():
-            values.append(one[key])
-    return {key: torch.cat(values).to(device) for key, values in parts.items()}
+        for key, values in one.items():
+            parts.setdefault(key, []).append(values)
+    return {key: torch.cat(parts.pop(key)) for key in list(parts)}
 
 
-def augmented(maps: Tensor, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Turned, mirrored, colours exchanged, other units and contrasts, some without images."""
+@dataclass(frozen=True)
+class Batch:
+    """Examples as the net takes them, with masks [B, 1, H / 2, W / 2] and labels [B], 0 or 1."""
+
+    maps: Tensor
+    images: Tensor
+    surface: Tensor
+    changes: list[Tensor]
+    mask: Tensor
+    label: Tensor
+
+    @classmethod
+    def of(cls, data: dict[str, Tensor], pick: Tensor) -> Batch:
+        """The examples numbered `pick`."""
+        maps, images, surface, mask, label = (
+            data[key][pick].float() for key in ("maps", "images", "surface", "mask", "label")
+        )
+        changes = [unpacked(data[f"changes_{layer}"][pick]) for layer in range(LAYERS)]
+        return cls(maps, images, surface, changes, mask, label)
+
+    def logits(self, net: nn.Module) -> Tensor:
+        """Of a member, or of the whole net."""
+        return net(self.maps, self.images, self.surface, self.changes)
+
+
+def augmented(batch: Batch) -> Batch:
+    """A part of each example, turned and mirrored; colours exchanged, other units and contrasts.
+
+    Some do without images or changes of features. What has no changed pixel left is flawless.
+    """
+    side = batch.mask.shape[-1]
+    room = (side - round(PART * side / GRID) * GRID) // GRID
+    top, left = (int(torch.randint(room + 1, ())) for _ in range(2))
     turns, mirror = int(torch.randint(4, ())), bool(torch.rand(()) < 0.5)
 
     def turned(x: Tensor) -> Tensor:
+        step = x.shape[-1] * GRID // side
+        size = x.shape[-1] - room * step
+        x = x[..., top * step : top * step + size, left * step : left * step + size]
         x = torch.rot90(x, turns, (-2, -1))
         return x.flip(-1) if mirror else x
 
-    maps, images, mask = turned(maps), turned(images), turned(mask)
-    count, device = len(images), images.device
-    colours = torch.stack([torch.randperm(3) for _ in range(count)])
-    order = torch.cat([colours + 3 * k for k in range(4)] + [torch.full((count, 1), 12)], 1)
-    images = images[torch.arange(count, device=device)[:, None], order.to(device)]
+    count, device = len(batch.label), batch.mask.device
 
     def factor(spread: float) -> Tensor:
         return torch.exp(spread * torch.randn(count, 1, 1, 1, device=device))
 
+    def seeing(blind: float) -> Tensor:
+        return torch.rand(count, 1, 1, 1, device=device) >= blind
+
+    maps, images, surface, mask, *changes = map(
+        turned, (batch.maps, batch.images, batch.surface, batch.mask, *batch.changes)
+    )
+    colours = torch.stack([torch.randperm(3) for _ in range(count)])
+    order = torch.cat([colours + 3 * k for k in range(4)] + [torch.full((count, 1), 12)], 1)
+    images = images[torch.arange(count, device=device)[:, None], order.to(device)]
     differences = images[:, 6:12] * factor(CONTRAST_SPREAD)
-    images = torch.cat([images[:, :6], differences, images[:, 12:]], 1)
-    seeing = torch.rand(count, 1, 1, 1, device=device) >= BLIND_SHARE
-    return maps * factor(UNIT_SPREAD), images * seeing, mask
+    images = torch.cat([images[:, :6], differences, images[:, 12:]], 1) * seeing(BLIND_SHARE)
+    strength = factor(UNIT_SPREAD) * seeing(BLIND_SHARE)
+    changes = [strength * change for change in changes]
+    label = batch.label * (mask.amax((1, 2, 3)) > 0)
+    return Batch(maps * factor(UNIT_SPREAD), images, surface, changes, mask, label)
 
 
 def image_logits(logits: Tensor) -> Tensor:
@@ -141,18 +184,16 @@ def loss_of(logits: Tensor, mask: Tensor, label: Tensor) -> Tensor:
     return PIXEL * pixel + DICE * dice.sum() / label.sum().clamp_min(1) + IMAGE * image
 
 
-def train(net: Member, data: dict[str, Tensor], chosen: Tensor, steps: int, batch: int) -> None:
-    """AdamW with a one-cycle rate on the examples `chosen` (indices)."""
+def train(net: nn.Module, data: dict[str, Tensor], chosen: Tensor, steps: int, batch: int) -> None:
+    """AdamW with a one-cycle rate on the examples `chosen` (indices); `net`: a member."""
     optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps)
     device, draw = chosen.device, balanced_batches(data, chosen)
     for _ in progress(range(steps), "training"):
-        pick = draw(batch).to(device)
-        seen = data["maps"][pick].float(), data["images"][pick].float(), data["mask"][pick].float()
-        maps, images, mask = augmented(*seen)
+        seen = augmented(Batch.of(data, draw(batch).to(device)))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = net(maps, images).float()
-        loss = loss_of(logits, mask, data["label"][pick].float())
+            logits = seen.logits(net).float()
+        loss = loss_of(logits, seen.mask, seen.label)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -166,9 +207,9 @@ def measures(net: ChangeNet, data: dict[str, Tensor], chosen: Tensor) -> dict[st
     net.eval()
     maps: dict[str, list[Tensor]] = {"distances": [], "net": [], "both": []}
     for pick in chosen.split(16):
-        seen = data["maps"][pick].float()
-        found = F.softplus(net(seen, data["images"][pick].float()))
-        ratio, usual = torch.expm1(seen).unflatten(1, (2, -1, 2)).unbind(1)
+        seen = Batch.of(data, pick)
+        found = F.softplus(seen.logits(net))
+        ratio, usual = torch.expm1(seen.maps).unflatten(1, (2, -1, 2)).unbind(1)
         own = (join_branches(ratio, "both") - join_branches(usual, "both")).mean(1)
         own = F.interpolate(own, found.shape[-2:], mode="bilinear", align_corners=False)
         own = gaussian_smooth(own, 1.0).clamp_min(0)
@@ -197,8 +238,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--width", type=int, default=32, help="channels at stride 4")
-    parser.add_argument("--members", type=int, default=2, help="nets trained by themselves")
-    parser.add_argument("--context", type=int, default=1, help="... of which see the whole image")
+    parser.add_argument(
+        "--kinds", nargs="+", default=KINDS, choices=KINDS, help="of the nets, trained one by one"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
@@ -212,8 +254,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = [teach(folder, device) for folder in progress(folders, "objects")]
     data = load_examples(paths, device)
     torch.manual_seed(arguments.seed)
-    shape = data["maps"].shape[1], arguments.width, arguments.width // 2
-    net = ChangeNet(*shape, arguments.members, arguments.context).to(device)
+    channels = [data[f"changes_{layer}"].shape[1] for layer in range(LAYERS)]
+    shape = data["maps"].shape[1], channels, arguments.width, arguments.width // 2
+    net = ChangeNet(*shape, arguments.kinds).to(device)
     aside = data["group"] % HELD_OUT == 0
     for member in net.members:
         train(member, data, (~aside).nonzero()[:, 0], arguments.steps, arguments.batch)

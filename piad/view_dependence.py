@@ -2,7 +2,7 @@
 
 Ours. Spherical harmonics learn where the gallery's lamps mirror. Under another lamp nothing mirrors
 there, so that all of it makes a photograph differ; without any of it, one under the gallery's lamps
-does. Half serves both.
+does. Half serves both. How much a colour depends on the view tells the change net what may shine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gaussian_renderer.view_dependence import evened_colours
+from gaussian_renderer.view_dependence import colours_from_all_sides, evened_colours
 from piad.detail import GalleryDetail, gallery_detail
 from piad.models import ModelPair
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 def evened(models: ModelPair, cameras: Sequence[Camera], share: float) -> ModelPair:
     """The pair with a share of its view dependence about its mean over the gallery's cameras.
 
+    Its `gloss` is what the whole view dependence was.
+
     Args:
-        share: 1 gives the pair itself; see `evened_colours`.
+        share: 1 leaves colours as they are; see `evened_colours`.
     """
-    if share == 1:
-        return models
     positions = torch.stack([camera.position for camera in cameras]).to(models.background)
-    parts = (
-        evened_colours(model, positions, models.centre, share)
-        for model in (models.colour, models.reflectance)
-    )
-    return ModelPair(*parts)
+    pair = models.colour, models.reflectance
+    seen = [colours_from_all_sides(model, positions, models.centre) for model in pair]
+    if share < 1:
+        pair = [evened_colours(m, mean, share) for m, (mean, _) in zip(pair, seen, strict=True)]
+    return ModelPair(*pair, gloss=seen[0][1].mean(1, keepdim=True).sqrt())
 
 
 def flawless_look(

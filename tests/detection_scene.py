@@ -56,6 +56,7 @@ class FlatModels:
 
     def __init__(self, colour, alpha) -> None:
         self.background = torch.full((6,), 0.5)
+        self.extremes = torch.zeros(1, 3, dtype=torch.float64)  # in no camera: all is looked at
         self.view = View(torch.cat([colour, colour]) * alpha, alpha.expand(2, -1, -1))
 
     def render(self, viewmat, intrinsics):

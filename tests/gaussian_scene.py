@@ -36,6 +36,13 @@ def ring_of_cameras(count, size=SIZE, radius=4.0):
     return cameras
 
 
+def camera_at(distance, side=400, shift=0.0):
+    """A camera that looks at the origin from so far, then moved aside by `shift`."""
+    pose = look_at((distance, 0.0, 0.5))
+    pose[0, 3] += shift
+    return Camera(Intrinsics.from_fov_x(0.7, side, side), pose)
+
+
 def ball(count=150, channels=3, background=(0.9, 0.8, 0.7), seed=0):
     """Opaque Gaussians of smoothly varying colours on a ball of radius 0.8."""
     g = torch.Generator().manual_seed(seed)

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from benchmarks.comparison_time import measured, pass_through, score
+from benchmarks.comparison_time import compared_images, measured, pass_through, score
 from piad.anomaly import DetectConfig
 from piad.comparison import Comparer, Job
-from piad.scoring import batches
+from piad.models import ModelPair
+from piad.scoring import Shot, anomalies_at, batches
 from tests.detection_scene import IDENTITY_POSE, FlatModels, SeededNet, object_image, write_query
+from tests.gaussian_scene import ball, camera_at, photos
 
 FOUND = {"status": "ok", "camera_to_world": IDENTITY_POSE}
 
@@ -38,8 +40,25 @@ def test_a_pass_is_one_of_all_images():
             seen.append(len(images))
             return super().features(images)
 
-    pass_through(Counting(), torch.zeros(8, 3, 16, 16))
-    assert seen == [8]
+    pass_through(Counting(), [torch.zeros(8, 3, 16, 16), torch.zeros(4, 3, 16, 24)])
+    assert seen == [8, 4]
+
+
+def test_the_images_are_those_that_the_comparison_gives_to_the_network():
+    models, cameras = ModelPair(ball(), ball(seed=1)), [camera_at(7.0), camera_at(11.0)]
+    shots = [Shot(camera, *photos(models.colour, [camera]) * 2) for camera in cameras]
+    cfg, seen = DetectConfig(detect_layers="0,1"), []
+
+    class Keeping(SeededNet):
+        def features(self, images):
+            seen.append(images)
+            return super().features(images)
+
+    anomalies_at(models, shots, Keeping(), cfg, None)
+    images = compared_images(models, shots, cfg, 4)
+    assert [batch.shape for batch in images] == [batch.shape for batch in seen]
+    assert len(images) == 2
+    torch.testing.assert_close(images[0][0], seen[0][0])
 
 
 def test_kinds_of_work_take_turns_and_the_first_round_is_not_counted():

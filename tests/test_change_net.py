@@ -6,12 +6,21 @@ import pytest
 import torch
 
 from gaussian_renderer.errors import UserError
-from piad.anomaly import Compared, DetectConfig
+from piad.anomaly import Compared, DetectConfig, compare_images, energy, squared_distance
 from piad.anomaly_map import NormalMaps, anomaly_map
-from piad.change_net import SHIPPED_WEIGHTS, ChangeNet, evidence, half_images, load_change_net
+from piad.change_net import (
+    KINDS,
+    SHIPPED_WEIGHTS,
+    ChangeNet,
+    evidence,
+    feature_changes,
+    half_images,
+    load_change_net,
+)
 from piad.features import load_features
 
 CFG = DetectConfig()
+CHANNELS = 24, 48, 120  # of Lite2's layers 1 to 3
 
 
 class Lite2:
@@ -27,12 +36,23 @@ def compared(side=(50, 62), seed=0):
     def random(*shape):
         return torch.rand(2, *shape, generator=generator)
 
-    layers = [random(2, -(-side[0] // s), -(-side[1] // s)) for s in (4, 8, 16) * 2]
-    return Compared(layers, random(6, *side), random(6, *side), random(1, *side))
+    sizes = [(-(-side[0] // s), -(-side[1] // s)) for s in (4, 8, 16)]
+    layers = [random(2, *size) for size in sizes * 2]
+    images = random(6, *side), random(6, *side), random(1, *side)
+    features = [
+        (random(2, count, *size), random(2, count, *size))
+        for count, size in zip(CHANNELS, sizes, strict=True)
+    ]
+    return Compared(layers, *images, side, features)
 
 
 def normal(side=(25, 31)):
-    return NormalMaps(torch.full((2, 12, *side), 0.3), torch.full((2, 12), 0.5))
+    surface = torch.full((2, 2, -(-side[0] // 2), -(-side[1] // 2)), 0.5)
+    return NormalMaps(torch.full((2, 12, *side), 0.3), torch.full((2, 12), 0.5), surface)
+
+
+def seen_by(found, usual):
+    return evidence(found, usual), half_images(found), usual.surface, feature_changes(found)
 
 
 def test_evidence_is_in_units_of_the_objects_own_mean():
@@ -55,6 +75,17 @@ def test_images_say_what_differs_from_the_relit_rendering():
     torch.testing.assert_close(images[:, 6:12], difference)
 
 
+def test_changes_of_features_are_in_the_unit_of_their_energy():
+    found = compared()
+    changes = feature_changes(found)
+    assert [change.shape[1] for change in changes] == [48, 96, 240]
+    photo, drawn = (features[:, 1] for features in found.features[0])  # of the reflectance
+    own = (photo - drawn) / energy(photo, drawn).sqrt()
+    torch.testing.assert_close(changes[0][:, 24:], own)
+    squared = own.square().sum(1, keepdim=True)
+    torch.testing.assert_close(squared, squared_distance(photo, drawn) / energy(photo, drawn))
+
+
 def test_the_net_s_map_is_added_with_its_weight():
     found, usual = compared(), normal()
     net = ChangeNet().eval()
@@ -65,11 +96,11 @@ def test_the_net_s_map_is_added_with_its_weight():
     alone = anomaly_map(found, cfg, usual)
     both = anomaly_map(found, cfg, usual, net)
     assert both.shape == (2, 50, 62)
-    share = 0.5 + 0.5 * 0.9933071  # of the distances, sigmoid(2 + 3)
+    share = 0.3 + 0.7 * 0.9933071  # of the distances, sigmoid(2 + 3)
     torch.testing.assert_close(both - share * alone, torch.full_like(alone, 0.5 * 2.126928))
 
 
-def test_distances_count_half_where_the_net_is_sure_that_nothing_changed():
+def test_distances_count_less_where_the_net_is_sure_that_nothing_changed():
     found = compared()
     usual = replace(normal(), expected=torch.zeros_like(normal().expected))  # none below 0
     net = ChangeNet().eval()
@@ -78,7 +109,7 @@ def test_distances_count_half_where_the_net_is_sure_that_nothing_changed():
             member.last.weight.zero_(), member.last.bias.fill_(-20.0)
     alone, both = anomaly_map(found, CFG, usual), anomaly_map(found, CFG, usual, net)
     assert alone.max() > 0.1
-    torch.testing.assert_close(both, 0.5 * alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(both, 0.3 * alone, atol=1e-4, rtol=1e-4)
 
 
 def test_what_the_net_sees_stays_sharp():
@@ -92,20 +123,20 @@ def test_what_the_net_sees_stays_sharp():
             line[..., 15] = 4.0
             return line
 
-    both = anomaly_map(found, CFG, usual, Line()) - 0.5 * anomaly_map(found, CFG, usual)
+    both = anomaly_map(found, CFG, usual, Line()) - 0.3 * anomaly_map(found, CFG, usual)
     across = both[0, 25]
     assert (across > 0.5 * across.max()).sum() <= 6
 
 
 def test_weights_come_back_as_they_were_written(tmp_path):
     torch.manual_seed(0)
-    net = ChangeNet(width=8, fine=4, members=1).half().float().eval()
+    net = ChangeNet(width=8, fine=4).half().float().eval()
     path = tmp_path / "change.safetensors"
     net.save(path, "seeded", CFG)
     again = load_change_net(CFG, type("Net", (), {"name": "seeded"}), "cpu", path)
-    seen = evidence(compared(), normal()), half_images(compared())
+    seen = seen_by(compared(), normal())
     torch.testing.assert_close(again(*seen), net(*seen))
-    other = ChangeNet(width=8, fine=4, members=1)
+    other = ChangeNet(width=8, fine=4)
     other.save(tmp_path / "other.safetensors", "seeded", CFG)
     found = load_change_net(
         CFG, type("Net", (), {"name": "seeded"}), "cpu", tmp_path / "other.safetensors"
@@ -113,10 +144,10 @@ def test_weights_come_back_as_they_were_written(tmp_path):
     assert found.fingerprint != again.fingerprint
 
 
-@pytest.mark.parametrize(("width", "members"), [(32, 1), (20, 2), (8, 3)])
-def test_folding_changes_rounding_alone(width, members):
+@pytest.mark.parametrize(("width", "kinds"), [(32, KINDS[:1]), (20, KINDS[1:]), (8, KINDS * 2)])
+def test_folding_changes_rounding_alone(width, kinds):
     torch.manual_seed(0)
-    net = ChangeNet(width=width, fine=8, members=members)
+    net = ChangeNet(width=width, fine=8, kinds=kinds)
     for norm in net.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             for values in (norm.weight.data, norm.running_var):
@@ -132,20 +163,32 @@ def test_folding_changes_rounding_alone(width, members):
 
 
 def test_the_shipped_net_tells_a_change_from_another_lamp():
-    """Distances that all layers share, where the image changes, against faint ones everywhere."""
-    net = load_change_net(CFG, Lite2, "cpu")
-    size = 96, 96
-    layers = [torch.full((1, 2, 96 // s, 96 // s), 0.05) for s in (4, 8, 16) * 2]
-    for layer, stride in zip(layers, (4, 8, 16) * 2, strict=True):
-        layer[..., 32 // stride : 64 // stride, 32 // stride : 64 // stride] = 0.6
-    lit = torch.full((1, 6, *size), 0.5)
-    photo = lit.clone()
-    photo[..., 32:64, 32:64] = 0.2
-    usual = NormalMaps(torch.full((1, 12, 48, 48), 0.05), torch.full((1, 12), 0.05))
-    changed = net.logits(Compared(layers, photo, lit, torch.ones(1, 1, *size)), usual)[0, 0]
-    assert changed[20:28, 20:28].mean() > 0.5
-    same = [torch.full_like(layer, 0.05) for layer in layers]
-    assert net.logits(Compared(same, lit, lit, torch.ones(1, 1, *size)), usual).max() < -1.5
+    """A dark patch on a patterned disc against a lamp of another strength from another side."""
+    features = load_features(CFG)
+    net = load_change_net(CFG, features, "cpu")
+    side = 256
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
+    alpha = ((0.75 - x.hypot(y)) / 0.02).clamp(0, 1)[None, None]
+    stripes = 0.5 + 0.12 * torch.sin(14 * x + 3 * torch.sin(5 * y)) + 0.08 * torch.cos(9 * y)
+    disc = stripes * torch.tensor([1.0, 0.9, 0.7])[:, None, None]
+    drawn = alpha[0] * disc + (1 - alpha[0]) * 0.9
+    lamp = (0.7 + 0.25 * x) * drawn
+    broken = lamp.clone()
+    broken[:, 104:120, 128:148] *= 0.4
+    surface = torch.stack([alpha[0, 0], 0.1 * alpha[0, 0]])[None]
+    surface = torch.nn.functional.interpolate(surface, (96, 96))  # a quarter of 384
+    usual = NormalMaps(torch.full((1, 12, 128, 128), 0.02), torch.full((1, 12), 0.02), surface)
+    found = {}
+    for name, photo in {"flawless": lamp, "broken": broken}.items():
+        images = photo[None], drawn[None], photo[None], drawn[None]
+        found[name] = net.logits(compare_images(*images, alpha, features, CFG), usual)[0, 0]
+    assert found["broken"].shape == (192, 192)  # half of the size, enlarged
+    patch = found["broken"][80:88, 98:109]
+    assert patch.mean() > 1
+    assert found["flawless"].max() < -1
+    away = found["broken"].clone()
+    away[60:108, 78:129] = -9
+    assert away.max() < -1
 
 
 def test_it_is_left_out_where_it_has_no_part():

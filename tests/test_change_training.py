@@ -9,9 +9,11 @@ from PIL import Image
 
 from gaussian_renderer.errors import UserError
 from piad import solid_objects, train_change
-from piad.change_net import ChangeNet
+from piad.change_data import packed, unpacked
+from piad.change_net import KINDS, ChangeNet
 from piad.config import PoseConfig
-from piad.random_defects import KINDS, LINES, PART_KINDS, random_defect
+from piad.random_defects import KINDS as DEFECTS
+from piad.random_defects import LINES, PART_KINDS, random_defect
 from piad.random_objects import random_object
 from piad.random_shapes import NEAR, Chain, Coil, Part, Stack, nearby_distances, random_blob
 from piad.reflectance_solids import KINDS as SOLID_KINDS
@@ -19,6 +21,7 @@ from piad.reflectance_solids import Solid, Solids, random_solid, see
 from piad.scenes import load_scene
 from piad.solid_objects import changed_surface, hand_held, write_object
 from piad.train_change import (
+    Batch,
     augmented,
     balanced_batches,
     image_logits,
@@ -120,7 +123,7 @@ def test_a_changed_object_is_another():
     torch.testing.assert_close(flawless.parts(points), before)
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS)))
+@pytest.mark.parametrize("kind", sorted(set(DEFECTS)))
 def test_a_defect_changes_the_surface_at_its_place_and_nowhere_far(kind):
     generator = seeded(3)
     flawless = random_object(generator)
@@ -209,27 +212,36 @@ def test_cones_find_what_rays_find():
 def made_up(path, seed, count=12, side=32):
     """Examples in which a change is what two maps say and the others don't."""
     generator = seeded(seed)
-    maps = 0.3 * torch.rand(count, 24, side // 4, side // 4, generator=generator)
-    images = 0.1 * torch.rand(count, 13, side // 2, side // 2, generator=generator)
-    mask = torch.zeros(count, 1, side, side, dtype=torch.uint8)
+
+    def random(*shape):
+        return torch.rand(count, *shape, generator=generator)
+
+    maps, images = 0.3 * random(24, side // 4, side // 4), 0.1 * random(13, side // 2, side // 2)
+    mask = torch.zeros(count, 1, side // 2, side // 2, dtype=torch.uint8)
     label = (torch.arange(count) % 2).long()
     for k in label.nonzero()[:, 0].tolist():
         row, column = torch.randint(0, side // 4 - 3, (2,), generator=generator).tolist()
         maps[k, :2, row : row + 3, column : column + 3] += 1.5
-        mask[k, 0, 4 * row : 4 * row + 12, 4 * column : 4 * column + 12] = 1
+        mask[k, 0, 2 * row : 2 * row + 6, 2 * column : 2 * column + 6] = 1
         # elsewhere a lamp: all other maps are large
     lamp = torch.randint(0, side // 4 - 3, (count, 2), generator=generator).tolist()
     for k, (row, column) in enumerate(lamp):
         maps[k, 2:12, row : row + 3, column : column + 3] += 1.5
-    torch.save({"maps": maps.half(), "images": images.half(), "mask": mask, "label": label}, path)
+    kept = {"maps": maps, "images": images, "surface": random(2, side // 4, side // 4)}
+    kept = {name: part.half() for name, part in kept.items()} | {"mask": mask, "label": label}
+    for layer, (channels, step) in enumerate(((6, 4), (8, 8), (10, 16))):
+        change = random(channels, side // step, side // step) - 0.5
+        kept[f"changes_{layer}"] = packed(change)
+    torch.save(kept, path)
     return path
 
 
-def test_training_learns_what_distances_alone_do_not_tell(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_learns_what_distances_alone_do_not_tell(tmp_path, kind):
     paths = [made_up(tmp_path / f"{seed}.pt", seed) for seed in range(4)]
     data = load_examples(paths, torch.device("cpu"))
     torch.manual_seed(0)
-    net = ChangeNet(width=8, fine=8, members=1, context=1)
+    net = ChangeNet(channels=(6, 8, 10), width=8, fine=8, kinds=[kind])
     aside = data["group"] == 0
     train(net.members[0], data, (~aside).nonzero()[:, 0], steps=80, batch=8)
     found = measures(net, data, aside.nonzero()[:, 0])
@@ -251,16 +263,54 @@ def test_batches_hold_flawless_and_defective_images_of_the_same_objects():
     assert seen == {3, 4, 5, 6, 7, 9, 10}  # object 0 has no defect, image 8 isn't chosen
 
 
-def test_augmentation_keeps_maps_images_and_masks_together():
+def test_augmentation_keeps_what_an_example_holds_together():
     torch.manual_seed(0)
-    coarse = torch.rand(5, 1, 8, 8)
-    fine = torch.nn.functional.interpolate(coarse, (16, 16), mode="nearest")
-    for _ in range(6):
-        maps, images, mask = augmented(coarse, fine.expand(-1, 13, -1, -1).clone(), fine)
-        seen = images.abs().sum((1, 2, 3)) > 0
-        torch.testing.assert_close(images[seen][:, 12:], mask[seen])
-        small = torch.nn.functional.avg_pool2d(mask, 2)
-        torch.testing.assert_close(maps / maps.amax((2, 3), True), small / small.amax((2, 3), True))
+    coarsest = torch.rand(5, 1, 8, 8)
+    coarse, fine, finest = (
+        torch.nn.functional.interpolate(coarsest, scale_factor=k, mode="nearest") for k in (2, 4, 8)
+    )
+    changes = [fine.clone(), coarse.clone(), coarsest.clone()]
+    batch = Batch(fine, finest.expand(-1, 13, -1, -1), fine, changes, finest, torch.ones(5))
+    parts = set()
+    for _ in range(8):
+        found = augmented(batch)
+        assert found.mask.shape == (5, 1, 56, 56) and found.changes[2].shape == (5, 1, 7, 7)
+        parts.add(found.mask[0, 0, 0, 0].item())
+        small = torch.nn.functional.avg_pool2d(found.mask, 2)
+        torch.testing.assert_close(found.surface, small)
+        torch.testing.assert_close(
+            found.maps / found.maps.amax((2, 3), True), small / small.amax((2, 3), True)
+        )
+        seen = found.images.abs().sum((1, 2, 3)) > 0
+        torch.testing.assert_close(found.images[seen][:, 12:], found.mask[seen])
+        for change in found.changes:
+            assert ((change == 0).all((1, 2, 3)) == (found.changes[0] == 0).all((1, 2, 3))).all()
+            kept = change[change.abs().sum((1, 2, 3)) > 0]
+            own = torch.nn.functional.interpolate(kept, (56, 56), mode="nearest")
+            same = found.mask[change.abs().sum((1, 2, 3)) > 0]
+            torch.testing.assert_close(own / own.amax((2, 3), True), same / same.amax((2, 3), True))
+    assert len(parts) > 1
+
+
+def test_a_part_without_the_defect_is_flawless():
+    torch.manual_seed(0)
+    mask = torch.zeros(4, 1, 64, 64)
+    mask[:, :, :4, :4] = 1  # in a corner
+    maps, images = torch.zeros(4, 24, 32, 32), torch.zeros(4, 13, 64, 64)
+    changes = [torch.zeros(4, 2, side, side) for side in (32, 16, 8)]
+    batch = Batch(maps, images, maps[:, :2], changes, mask, torch.tensor([1.0, 1.0, 0.0, 1.0]))
+    labels = [augmented(batch) for _ in range(20)]
+    assert {int(found.label.sum()) for found in labels} == {0, 3}
+    for found in labels:
+        assert (found.label.sum() > 0) == bool(found.mask.any())
+
+
+def test_changes_are_kept_in_a_byte_each():
+    change = torch.cat([torch.linspace(-2, 2, 401), torch.tensor([1e-4, 5.0])])
+    kept = packed(change)
+    assert kept.dtype == torch.int8
+    again, true = unpacked(kept), change.clamp(-2, 2)
+    assert ((again - true).abs() <= 0.02 * (2 * true.abs()).sqrt() + 1e-3).all()
 
 
 def test_the_loss_prefers_the_truth():
@@ -291,8 +341,12 @@ def test_an_object_is_taught_and_compared_once(folder):
     path = train_change.teach(folder, torch.device("cpu"))
     found = torch.load(path, weights_only=True)
     count = len(found["label"])
-    assert found["maps"].shape == (count, 24, 12, 12)
-    assert found["images"].shape == (count, 13, 24, 24)
+    assert found["maps"].shape == (count, 24, 16, 16)  # of 48 px, enlarged to 64
+    assert found["surface"].shape == (count, 2, 16, 16)
+    assert found["images"].shape == (count, 13, 32, 32)
+    sizes = [found[f"changes_{layer}"].shape[1:] for layer in range(3)]
+    assert sizes == [(48, 16, 16), (96, 8, 8), (240, 4, 4)]
+    assert found["mask"].shape == (count, 1, 32, 32)
     assert found["mask"].flatten(1).amax(1).tolist() == found["label"].tolist()
     assert found["maps"].isfinite().all() and (found["maps"] >= 0).all()
     coverage = found["images"][:, 12]

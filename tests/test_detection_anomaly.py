@@ -170,7 +170,8 @@ def test_what_is_normal_at_a_place_is_subtracted():
     cfg = DetectConfig(detect_sigma=0.0)
     blank, alpha = torch.zeros(1, 6, 1, 2), torch.ones(1, 1, 1, 2)
     layers = [torch.tensor([[0.1, 0.9], [0.4, 0.1]]), torch.tensor([[2.0, 4.0], [2.0, 9.0]])]
-    compared = Compared([layer.reshape(1, 2, 1, 2) for layer in layers], blank, blank, alpha)
+    layers = [layer.reshape(1, 2, 1, 2) for layer in layers]
+    compared = Compared(layers, blank, blank, alpha, (1, 2), [])
     expected = torch.tensor([[0.2, 0.2], [0.8, 0.2], [2.0, 2.0], [8.0, 2.0]]).reshape(1, 4, 1, 2)
     scale = torch.tensor([[0.1, 0.4, 4.0, 1.0]])
     found = anomaly_map(compared, cfg, NormalMaps(expected, scale))

@@ -56,15 +56,32 @@ def test_geometry_and_backgrounds_stay():
             assert torch.equal(getattr(before, name), getattr(after, name))
 
 
-def test_the_whole_share_is_the_pair_itself():
+def test_the_whole_share_leaves_colours_as_they_are():
     models = pair()
-    assert evened(models, CAMERAS, 1.0) is models
+    found = evened(models, CAMERAS, 1.0)
+    assert torch.equal(found.colour.sh, models.colour.sh)
+    assert torch.equal(found.reflectance.sh, models.reflectance.sh)
 
 
 def test_colours_without_view_dependence_stay():
     models = pair(degree=0)
     found = evened(models, CAMERAS, 0.0)
-    assert torch.equal(found.colour.sh, models.colour.sh)
+    torch.testing.assert_close(found.colour.sh, models.colour.sh)
+    assert found.gloss.max() < 1e-3
+
+
+def test_gloss_is_how_far_colours_go_from_their_mean():
+    models = pair()
+    model, found = models.colour, evened(models, CAMERAS, 0.3)
+    colours = torch.stack([seen(model, camera) for camera in CAMERAS])
+    outward = torch.nn.functional.normalize(model.means - models.centre, dim=1)
+    positions = torch.stack([camera.position.float() for camera in CAMERAS])
+    towards = torch.nn.functional.normalize(positions[:, None] - model.means, dim=2)
+    weight = (towards * outward).sum(2, keepdim=True).clamp_min(0) + LEAST_FACING
+    weight = weight / weight.sum(0)
+    away = colours - (weight * colours).sum(0)
+    expected = (weight * away.square()).sum(0).mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(found.gloss, expected, atol=1e-4, rtol=1e-3)
 
 
 def test_a_joint_pair_stays_one():

@@ -1,0 +1,96 @@
+"""The part of a photograph that shows the object, cut out and enlarged for its features.
+
+Ours. A photograph shows much backdrop, and a small defect is lost to features at strides of 4 to 16
+pixels. Cut to the object and enlarged it costs about what the whole photograph does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from gaussian_renderer.camera import Camera
+    from piad.models import ModelPair
+
+STEP_PX = 64  # sides of cuts are multiples: those of one size are compared at once
+MARGIN = 0.1  # of the object's longer side, around it: what sticks out is seen as well
+LEAST_MARGIN_PX = 12
+GRID = 16  # enlarged sides are multiples of the coarsest features' stride
+
+
+@dataclass(frozen=True)
+class Window:
+    """Part of an image: its first column and row, its size, px."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self.height, self.width
+
+    def cut(self, images: Tensor) -> Tensor:
+        """The part of [..., H, W], not copied."""
+        return images[..., self.y : self.y + self.height, self.x : self.x + self.width]
+
+    def put_back(self, part: Tensor, size: tuple[int, int], around: Tensor | float = 0) -> Tensor:
+        """[..., h, w] in an image of a size (height, width) that is `around` elsewhere."""
+        whole = part.new_zeros(*part.shape[:-2], *size) + around
+        self.cut(whole).copy_(part)
+        return whole
+
+
+def whole(camera: Camera) -> Window:
+    """All of a camera's image."""
+    return Window(0, 0, camera.intrinsics.width, camera.intrinsics.height)
+
+
+def object_window(models: ModelPair, camera: Camera) -> Window:
+    """What shows the object and a margin; all of the image where it can't be told."""
+    own, pose = camera.intrinsics, camera.world_to_camera
+    local = models.extremes @ pose[:3, :3].T + pose[:3, 3]
+    if not bool((local[:, 2] > 0).all()):
+        return whole(camera)
+    across = local[:, :2] / local[:, 2:]
+    scale = torch.tensor([own.fx, own.fy], dtype=across.dtype)
+    places = across * scale + torch.tensor([own.cx, own.cy], dtype=across.dtype)
+    low, high = places.amin(0), places.amax(0)
+    margin = max(LEAST_MARGIN_PX, MARGIN * float((high - low).max()))
+    spans = zip(low.tolist(), high.tolist(), (own.width, own.height), strict=True)
+    (x, width), (y, height) = (_span(a - margin, b + margin, side) for a, b, side in spans)
+    return Window(x, y, width, height)
+
+
+def square(window: Window, side: int, camera: Camera) -> Window:
+    """As many pixels to both sides about a window's middle, inside the camera's image."""
+    own = camera.intrinsics
+    width, height = min(side, own.width), min(side, own.height)
+    x = window.x + (window.width - width) // 2
+    y = window.y + (window.height - height) // 2
+    return Window(
+        min(max(x, 0), own.width - width), min(max(y, 0), own.height - height), width, height
+    )
+
+
+def _span(low: float, high: float, side: int) -> tuple[int, int]:
+    """First pixel and length around low..high in an image's side: a multiple of STEP_PX, or all."""
+    length = -(-max(high - low, 1.0) // STEP_PX) * STEP_PX
+    length = length if length <= side - STEP_PX // 2 else side
+    first = round(0.5 * (low + high - length))
+    return int(min(max(first, 0), side - length)), int(length)
+
+
+def enlarged(images: Tensor, zoom: float) -> Tensor:
+    """Images [B, C, H, W], 0..1, bicubically enlarged by about `zoom`, to multiples of GRID."""
+    if zoom == 1:
+        return images
+    size = [max(GRID, round(side * zoom / GRID) * GRID) for side in images.shape[-2:]]
+    return F.interpolate(images, size, mode="bicubic", align_corners=False).clamp_(0, 1)

@@ -1,0 +1,127 @@
+"""Close-ups: the part of a photograph that shows the object, and what the models know of it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from piad.anomaly import DetectConfig
+from piad.close_up import STEP_PX, Window, enlarged, object_window, square, whole
+from piad.models import ModelPair
+from piad.scoring import Shot, anomalies_at, close_ups
+from piad.surface import surface_maps
+from tests.detection_scene import SeededNet
+from tests.gaussian_scene import ball, camera_at, photos, ring_of_cameras
+
+CFG = DetectConfig(detect_layers="0,1", detect_normal_views=0, detect_change=0.0)
+
+
+def pair(**options):
+    return ModelPair(ball(**options), ball(seed=1, **options))
+
+
+@pytest.mark.parametrize("distance", [4.0, 6.0, 9.0])
+def test_a_window_shows_the_object_and_a_margin(distance):
+    models, camera = pair(count=1500), camera_at(distance)
+    window = object_window(models, camera)
+    alpha = models.render(camera.viewmat("cpu"), camera.intrinsics).alpha[:1]
+    rows, columns = (alpha[0] > 0.5).any(1).nonzero()[:, 0], (alpha[0] > 0.5).any(0).nonzero()[:, 0]
+    side = max(len(rows), len(columns))
+    assert side < 300
+    assert window.x + 0.08 * side < columns[0] and window.y + 0.08 * side < rows[0]
+    assert columns[-1] < window.x + window.width - 0.08 * side
+    assert rows[-1] < window.y + window.height - 0.08 * side
+    assert {side % STEP_PX for side in window.size} <= {0, 400 % STEP_PX}
+    assert max(window.size) < 1.5 * side + STEP_PX
+
+
+def test_a_stray_gaussian_widens_no_window():
+    model = ball(count=1500)
+    means = model.means.clone()
+    means[7] = torch.tensor([0.0, 1.4, 0.0])
+    stray = ModelPair(replace(model, means=means), ball(count=1500, seed=1))
+    assert object_window(stray, camera_at(6.0)) == object_window(pair(count=1500), camera_at(6.0))
+
+
+def test_a_window_stays_inside_the_image():
+    models = pair()
+    for shift in (-1.5, 1.5):
+        window = object_window(models, camera_at(5.0, shift=shift))
+        assert 0 <= window.x <= 400 - window.width and 0 <= window.y <= 400 - window.height
+    near, small = camera_at(2.2), camera_at(5.0, side=48)
+    assert object_window(models, near) == whole(near)
+    assert object_window(models, small) == whole(small)
+    behind = camera_at(0.1)
+    assert object_window(models, behind) == whole(behind)
+
+
+def test_parts_come_back_where_they_were_cut():
+    image = torch.rand(3, 40, 50)
+    window = Window(7, 11, 20, 16)
+    again = window.put_back(window.cut(image), (40, 50), 0.5)
+    inside = torch.zeros(40, 50, dtype=torch.bool)
+    inside[11:27, 7:27] = True
+    assert torch.equal(again[:, inside], image[:, inside]) and (again[:, ~inside] == 0.5).all()
+
+
+def test_examples_are_squares_about_the_object():
+    camera = camera_at(6.0)
+    assert square(Window(10, 100, 128, 64), 200, camera) == Window(0, 32, 200, 200)
+    assert square(Window(300, 300, 64, 64), 500, camera) == whole(camera)
+
+
+def test_enlarging_keeps_the_picture():
+    image = torch.nn.functional.interpolate(torch.rand(2, 3, 6, 8), (96, 128), mode="bicubic")
+    image = image.clamp(0, 1)
+    large = enlarged(image, 1.5)
+    assert large.shape == (2, 3, 144, 192) and 0 <= large.min() and large.max() <= 1
+    back = torch.nn.functional.interpolate(large, (96, 128), mode="area")
+    torch.testing.assert_close(back, image, atol=0.02, rtol=0)
+    assert enlarged(image, 1.0) is image
+    assert enlarged(image[..., :50], 1.5).shape[-2:] == (144, 80)
+
+
+def test_what_differs_is_found_at_its_place_and_nothing_outside_the_window():
+    models, cameras = pair(count=1500), [camera_at(7.0), camera_at(11.0, shift=0.8)]
+    pictures = photos(models.colour, cameras)
+    reflectance = photos(models.reflectance, cameras)
+    for images in (pictures, reflectance):
+        images[0] = images[0].clone()
+        images[0][:, 190:200, 205:215] = 0.0
+    shots = [Shot(*parts) for parts in zip(cameras, pictures, reflectance, strict=True)]
+    assert len(close_ups(models, shots, CFG)) == 2  # sizes
+    maps, drawn = anomalies_at(models, shots, SeededNet(), CFG, None)
+    assert maps.shape == (2, 400, 400) and drawn.shape == (2, 3, 400, 400)
+    row, column = divmod(int(maps[0].argmax()), 400)
+    assert 185 < row < 205 and 200 < column < 220
+    assert maps[0].max() > 20 * maps[1].max()
+    window = object_window(models, cameras[0])
+    outside = maps[0].clone()
+    window.cut(outside).zero_()
+    assert outside.max() == 0
+    torch.testing.assert_close(drawn[1], pictures[1], atol=1e-5, rtol=0)  # backdrop and all
+    for index, shot in enumerate(shots):  # together as alone
+        alone = anomalies_at(models, [shot], SeededNet(), CFG, None)[0][0]
+        torch.testing.assert_close(maps[index], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_without_enlargement_whole_photographs_are_compared():
+    models, camera = pair(), ring_of_cameras(1)[0]
+    shot = Shot(camera, *(photos(model, [camera])[0] for model in (models.colour,) * 2))
+    ((_, own, window),) = close_ups(models, [shot], replace(CFG, detect_zoom=1.0))[0]
+    assert window == whole(camera) and torch.equal(own.photo, shot.photo)
+
+
+def test_the_surface_says_how_it_faces_the_camera_and_where_it_shines():
+    model = ball(count=4000)
+    gloss = 0.1 * (model.means[:, 2:] > 0)  # the upper half
+    models, camera = ModelPair(model, ball(count=4000, seed=1), gloss), camera_at(4.0)
+    facing, shine = surface_maps(models, camera, (100, 100))
+    alpha = models.render(camera.viewmat("cpu"), camera.intrinsics.resized(100, 100)).alpha[0]
+    rows, columns = (alpha > 0.5).nonzero().unbind(1)
+    middle = int(rows.float().mean()), int(columns.float().mean())
+    assert facing[alpha < 0.01].max() < 0.01
+    assert facing[middle[0] - 3 : middle[0] + 3, middle[1] - 3 : middle[1] + 3].mean() > 0.9
+    column = facing[middle[0], columns.min() + 3 : columns.min() + 5]
+    assert column.mean() < 0.75 * facing[middle]
+    assert shine[rows.min() + 8, middle[1]] > 0.8 and shine[rows.max() - 8, middle[1]] < 0.2
