@@ -115,7 +115,7 @@ def load(cfg: TestConfig, device: torch.device) -> tuple[Comparer, list[Shot]]:
         comparer = Comparer(*names, run.results / "maps", normality, detail, change)
         pairs = pair_by_id(scene.queries, reflectance.queries)
         jobs = [Job(query, other, run.poses[query.id]) for query, other in pairs]
-        return comparer, [job.shot(detail) for job in jobs if job.pose is not None]
+        return comparer, [job.shots(detail)[0] for job in jobs if job.poses]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

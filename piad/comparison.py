@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from piad.poses import PoseStore
 
 OK, NOT_FOUND = "ok", "not_found"
-METHOD_VERSION = 8  # raise when the comparison's code gives other maps from the same inputs
+METHOD_VERSION = 9  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What comparing one query gave; the map and the rendering stay on disk.
 
-    Without a pose (`status` not_found) there is neither score nor file.
+    Without a pose (`status` not_found) there is neither score nor file. pose: camera_to_world
+    [4][4], OpenGL axes, at which it was compared.
     """
 
     query: Query
@@ -46,6 +47,7 @@ class Comparison:
     score: float | None
     file: Path | None
     light: str | None = None
+    pose: list | None = None
 
     def map(self) -> np.ndarray:
         """Anomaly scores, float32 [H, W]; zeros where no pose was found: nothing is marked."""
@@ -73,17 +75,23 @@ class Job:
     light: str | None = None
 
     @property
-    def pose(self) -> list | None:
-        """camera_to_world [4][4], OpenGL axes; None where no pose was found."""
-        found = self.record.get("status") != NOT_FOUND
-        return self.record.get("camera_to_world") if found else None
+    def poses(self) -> list[list]:
+        """camera_to_world [4][4], OpenGL axes: none where none was found, two where the query looks
+        about alike from two sides."""
+        if self.record.get("status") == NOT_FOUND:
+            return []
+        found = (self.record.get(f"{kind}camera_to_world") for kind in ("", "rival_"))
+        return [pose for pose in found if pose is not None]
 
-    def shot(self, detail: GalleryDetail | None) -> Shot:
-        """What is compared."""
-        pose = torch.tensor(self.pose, dtype=torch.float64)
-        camera = Camera.from_opengl(self.query.intrinsics, pose)
+    def shots(self, detail: GalleryDetail | None) -> list[Shot]:
+        """What is compared, at each pose."""
+        cameras = [
+            Camera.from_opengl(self.query.intrinsics, torch.tensor(pose, dtype=torch.float64))
+            for pose in self.poses
+        ]
+        images = self.query.image(), self.reflectance.image()
         lent = None if detail is None else detail.at
-        return Shot(camera, self.query.image(), self.reflectance.image(), lent)
+        return [Shot(camera, *images, lent) for camera in cameras]
 
 
 class Comparer:
@@ -130,35 +138,44 @@ class Comparer:
         return self.compare_batch([Job(query, reflectance, record, light)])[0]
 
     def compare_batch(self, jobs: Sequence[Job]) -> list[Comparison]:
-        """Compare queries of one size at once; what is kept on disk is not compared again."""
+        """Compare queries of one size at once; what is kept on disk is not compared again.
+
+        A query with a rival pose is compared at both, and the one that leaves less to explain
+        counts: a flawless object seen from the wrong side differs where nothing is wrong.
+        """
         found = [self._kept(job) for job in jobs]
         todo = [k for k, comparison in enumerate(found) if comparison is None]
         if todo:
-            shots = [jobs[k].shot(self.detail) for k in todo]
+            sides = [(k, n, s) for k in todo for n, s in enumerate(jobs[k].shots(self.detail))]
             judge = self.net, self.cfg, self.normality, self.change
+            shots = [shot for _, _, shot in sides]
             maps, renderings = anomalies_at(self.models, shots, *judge)
-            content = image_scores(maps, self.cfg).tolist(), maps.cpu(), _bytes(renderings)
-            for k, score, scores, rendering in zip(todo, *content, strict=True):
+            scores, maps = image_scores(maps, self.cfg).tolist(), maps.cpu().numpy()
+            renderings = _bytes(renderings)
+            for k in todo:
+                own = [index for index, (job, _, _) in enumerate(sides) if job == k]
+                best = min(own, key=scores.__getitem__)
                 path, key = self._place(jobs[k])
-                _keep(path, key, score, scores.numpy(), rendering)
-                found[k] = Comparison(jobs[k].query, OK, score, path, jobs[k].light)
+                side = sides[best][1]
+                _keep(path, key, scores[best], side, maps[best], renderings[best])
+                found[k] = _compared(jobs[k], scores[best], side, path)
         return found
 
     def _kept(self, job: Job) -> Comparison | None:
         """The comparison of a query that has no pose or that was compared before."""
-        if job.pose is None:
+        if not job.poses:
             return Comparison(job.query, NOT_FOUND, None, None, job.light)
         path, key = self._place(job)
-        score = _kept_score(path, key)
-        return None if score is None else Comparison(job.query, OK, score, path, job.light)
+        kept = _load(path, key)
+        return None if kept is None else _compared(job, *kept, path)
 
     def _place(self, job: Job) -> tuple[Path, str]:
         """The file of a query's map, and the key of what it depends on."""
         path = self.folder / job.query.type / f"{job.query.stem}.npz"
-        return path, self._key(job.query, job.reflectance, job.pose)
+        return path, self._key(job.query, job.reflectance, job.poses)
 
-    def _key(self, query: Query, reflectance: Query, pose: list) -> str:
-        inputs = [query_fingerprint(query), query_fingerprint(reflectance), pose]
+    def _key(self, query: Query, reflectance: Query, poses: list[list]) -> str:
+        inputs = [query_fingerprint(query), query_fingerprint(reflectance), poses]
         text = json.dumps([self.settings, inputs], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -170,7 +187,7 @@ def compare_all(
     lights: Mapping[str, str],
     progress: Callable[[list], Iterable] = iter,
 ) -> list[Comparison]:
-    """Compare every query (with its reflectance image) at its record's pose, paired by id."""
+    """Compare every query (with its reflectance image) at its record's poses, paired by id."""
     missing = [query.id for query, _ in pairs if query.id not in records]
     if missing:
         raise UserError(
@@ -200,11 +217,17 @@ def pair_by_id(queries: list[Query], reflectance: list[Query]) -> list[tuple[Que
     return [(query, by_id[query.id]) for query in queries]
 
 
-def _kept_score(path: Path, key: str) -> float | None:
-    """The score kept in `path` if it was made from the same inputs."""
+def _compared(job: Job, score: float, side: int, path: Path) -> Comparison:
+    """What comparing a job gave, at the pose of that number."""
+    return Comparison(job.query, OK, score, path, job.light, job.poses[side])
+
+
+def _load(path: Path, key: str) -> tuple[float, int] | None:
+    """The score kept in `path`, and at which pose, if it was made from the same inputs."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            return float(content["score"]) if str(content["key"]) == key else None
+            same = str(content["key"]) == key
+            return (float(content["score"]), int(content["side"])) if same else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # not made yet, or not by us: it is made anew
 
@@ -215,8 +238,9 @@ def _bytes(images: Tensor) -> np.ndarray:
     return pixels.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _keep(path: Path, key: str, score: float, scores: np.ndarray, rendering: np.ndarray) -> None:
+def _keep(
+    path: Path, key: str, score: float, side: int, scores: np.ndarray, rendering: np.ndarray
+) -> None:
+    numbers = {"key": np.array(key), "score": np.array(score), "side": np.array(side)}
     with atomic_path(path) as temporary:
-        np.savez(
-            temporary, key=np.array(key), score=np.array(score), map=scores, rendering=rendering
-        )
+        np.savez(temporary, **numbers, map=scores, rendering=rendering)

@@ -109,5 +109,5 @@ def _record(comparison: Comparison, threshold: float | None, folder: Path, pose:
         "threshold": threshold,
         "verdict": verdict(comparison, threshold),
         "message": pose.get("message"),
-        "camera_to_world": pose.get("camera_to_world"),
+        "camera_to_world": comparison.pose,
     }

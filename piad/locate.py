@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from piad.scenes import Query, Scene
     from retrieval import InitialPoseConfig
 
+VERSION = 2  # raise when the same inputs give other records
+
 
 def make_target(query: Query, reflectance_query: Query, device: torch.device) -> Target:
     """A query's colour and reflectance at work resolution; backdrop and silhouette when plain."""
@@ -51,6 +53,7 @@ def locate_queries(
     folders = run.query_folders(scene)
     reflectance_of = {query.id: query for query in reflectance_scene.queries}
     settings = {
+        "version": VERSION,
         "models": models_fingerprint(run),
         "gallery": gallery_fingerprint(scene),
         "initial_pose": asdict(cfg.initial_pose),
@@ -167,8 +170,9 @@ def pose_record(
 ) -> dict:
     """A query's entry in poses.json; poses are camera_to_world in OpenGL axes.
 
-    `refused` names the figure that spoke against the pose, its value and its limit. Without
-    refined hypotheses to compare, a tie of the start poses makes a query ambiguous.
+    An ambiguous query has a rival pose where one on another side was refined as well. `refused`
+    names the figure that spoke against the pose, its value and its limit. Without refined
+    hypotheses to compare, a tie of the start poses makes a query ambiguous.
     """
 
     def opengl(world_to_camera: Tensor | None) -> Tensor | None:
@@ -180,6 +184,7 @@ def pose_record(
         "status": start.status,
         "start_camera_to_world": opengl(start.world_to_camera),
         "camera_to_world": None,
+        "rival_camera_to_world": None,
         "num_inliers": start.num_inliers,
         "confidence": start.confidence,
         "margin": start.margin,
@@ -207,6 +212,8 @@ def pose_record(
         reason = refusal("agreement", verdict.agreement, verdict.limit)
         return record | {"status": "not_found", "refused": reason, "message": verdict.message}
     record["camera_to_world"] = opengl(refined.world_to_camera)
+    if verdict.ambiguous:
+        record["rival_camera_to_world"] = opengl(refined.rival)
     if refined.likeness is None:
         message = verdict.message or start.message
         tie = start.margin < cfg.start_min_margin

@@ -98,6 +98,7 @@ def _refine_together(targets, hypotheses, models, cfg, lent) -> list[RefinedPose
             outcome.agreement,
             outcome.likeness,
             outcome.rival_likeness,
+            outcome.rival,
         )
         for outcome, covariance in zip(outcomes, covariances, strict=True)
     ]

@@ -17,7 +17,7 @@ from gaussian_renderer.files import write_json
 from piad.transforms import rigid
 
 STATUSES = ("ok", "not_found")
-POSE_KEYS = ("start_camera_to_world", "camera_to_world")
+POSE_KEYS = ("start_camera_to_world", "camera_to_world", "rival_camera_to_world")
 
 
 class PoseStore:

@@ -113,7 +113,10 @@ class _Racer:
 
 @dataclass
 class Outcome:
-    """A query's winner, the systems made for it in all, and figures as in RefinedPose."""
+    """A query's winner, the systems made for it in all, and figures as in RefinedPose.
+
+    rival: pose [4, 4] of the best finalist on a clearly different side, None where there is none.
+    """
 
     run: Run
     calls: int
@@ -121,6 +124,7 @@ class Outcome:
     agreement: float
     likeness: float | None
     rival_likeness: float | None
+    rival: Tensor | None
 
 
 class _Race:
@@ -180,7 +184,10 @@ class _Race:
             best = max(own, key=lambda run: run.closeness[1])
             calls = sum(racer.calls for racer in racers) + sum(next(made) for _ in own)
             likenesses = _likenesses(best, racers, alike)
-            found.append(Outcome(best, calls, *best.closeness, *likenesses))
+            apart = [run for run in own if _angle(run, [best]) > DISTINCT_DEG]
+            rival = max(apart, key=lambda run: run.closeness[1], default=None)
+            figures = *best.closeness, *likenesses
+            found.append(Outcome(best, calls, *figures, None if rival is None else rival.pose))
         return found
 
 

@@ -26,7 +26,7 @@ def test_the_scores_are_those_of_the_comparisons(tmp_path, size, passes):
     comparer = Comparer(models, "a", SeededNet(), cfg, tmp_path / "maps")
     expected = [comparer.compare(query, query, FOUND).score for query in queries]
     comparer.net.passes = 0
-    shots = [Job(query, query, FOUND).shot(None) for query in queries]
+    shots = [Job(query, query, FOUND).shots(None)[0] for query in queries]
     found = [value for batch in batches(shots, size) for value in score(comparer, batch)]
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert comparer.net.passes == passes

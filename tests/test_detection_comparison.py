@@ -45,6 +45,40 @@ def test_a_comparison_holds_score_map_and_rendering(world):
     np.testing.assert_array_equal(defective.rendering().transpose(2, 0, 1), expected)
 
 
+class TurningModels(FlatModels):
+    """Shows another image to a camera on the other side."""
+
+    def __init__(self, colours, alpha, other):
+        super().__init__(colours, alpha)
+        self.other = FlatModels(other, alpha).view
+
+    def render(self, viewmat, intrinsics):
+        return self.view if viewmat[0, 0] > 0 else self.other
+
+
+def test_a_query_with_a_rival_pose_counts_as_seen_from_the_side_that_explains_it(world):
+    root, models, (good, stain) = world
+    colours, alpha = object_image()
+    behind = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0], dtype=torch.float64)).tolist()
+    both = FOUND | {"rival_camera_to_world": behind}
+    turned = TurningModels(object_image(seed=5)[0], alpha, colours)  # the rival is right
+    net = SeededNet()
+    mine = Comparer(turned, "turned", net, CFG, root / "maps")
+    wrong = mine.compare(good, good, FOUND)
+    found, again = mine.compare(good, good, both), mine.compare(good, good, both)
+    right = comparer(world, net).compare(good, good, FOUND)
+    assert wrong.score > 3 * right.score
+    assert found.score == pytest.approx(right.score, rel=1e-5) and again == found
+    assert found.pose == behind and wrong.pose == FOUND["camera_to_world"]
+    expected = models.view.over(models.background)[:3].mul(255).round().numpy()
+    np.testing.assert_array_equal(found.rendering().transpose(2, 0, 1), expected)
+    # a defect remains one, and batches mix queries of one pose and of two
+    records = {"good/000": FOUND, "stain/000": both}
+    mixed = compare_all(mine, pair_by_id([good, stain], [good, stain]), records, {})
+    assert mixed[0].score == wrong.score and mixed[1].pose == behind
+    assert mixed[1].score > 3 * right.score
+
+
 def test_finished_comparisons_are_not_repeated(world):
     query = world[2][1]
     net = SeededNet()

@@ -201,6 +201,15 @@ def test_windowed_steps_under_the_models_own_light_are_exact(larger):
     assert float(angle) < 0.05 and float(shift) < 0.003
 
 
+def test_another_side_that_is_refined_too_is_the_rival(larger, monkeypatch):
+    monkeypatch.setattr("piad.race.FINAL_MARGIN", 2.0)
+    models = pair(True)
+    starts = [moved(120.0, 0.0), moved(3.0, 0.03)]
+    found = refine_pose(target_of(models), starts, models, RefineConfig())
+    assert float(pose_error(found.world_to_camera, TRUE_POSE)[0]) < 0.8
+    assert float(pose_error(found.rival, TRUE_POSE)[0]) > 15
+
+
 def test_the_default_chooses_the_right_side_and_reports_its_loss(larger):
     models = pair(True)
     target = lamp_from_the_side(target_of(models))
@@ -208,6 +217,6 @@ def test_the_default_chooses_the_right_side_and_reports_its_loss(larger):
     angle, shift = pose_error(found.world_to_camera, TRUE_POSE)
     assert float(angle) < 0.8 and float(shift) < 0.04
     assert found.covariance is not None and found.steps > 10
-    assert found.likeness > found.rival_likeness
+    assert found.likeness > found.rival_likeness and found.rival is None  # it was no finalist
     other = refine_pose(target, moved(120.0, 0.0), models, RefineConfig(polish_steps=0))
     assert found.loss < other.loss and other.likeness is None and other.rival_likeness is None

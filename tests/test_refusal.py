@@ -1,11 +1,12 @@
 """A pose is believed or refused: by hand-made figures, and on a small object."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from gaussian_renderer.camera import Intrinsics
+from gaussian_renderer.camera import Intrinsics, opencv_to_opengl, rigid_inverse
 from gaussian_renderer.se3 import se3_exp
 from piad.agreement import closeness
 from piad.locate import contenders, pose_record
@@ -18,6 +19,7 @@ from tests.retrieval_scene import SIZE, orbit, patchwork, query_camera, relit, s
 from tests.test_retrieval_start_pose import CFG
 
 HALF = RefineConfig(refuse_below=0.5, tie_margin=0.1)
+RIVAL = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0], dtype=torch.float64))
 
 
 def refined_with(agreement, likeness=None, rival=None):
@@ -97,6 +99,18 @@ def test_the_record_says_which_figure_refused_a_query():
     assert (found["likeness"], found["rival_likeness"]) == (0.6, 0.55)
     papers = record_of(start_of("not_found"), None, InitialPoseConfig(initial_pose="original"))
     assert papers["status"] == "not_found" and papers["refused"] is None
+
+
+def test_an_ambiguous_query_s_record_has_its_rival_pose():
+    tie = replace(refined_with(0.5, 0.6, 0.55), rival=RIVAL)
+    record = record_of(start_of(), tie)
+    expected = opencv_to_opengl(rigid_inverse(RIVAL))
+    torch.testing.assert_close(record["rival_camera_to_world"], expected)
+    alone = record_of(start_of(), refined_with(0.5, 0.6, 0.55))
+    clear = record_of(start_of(), replace(refined_with(0.5, 0.6, 0.2), rival=RIVAL))
+    refused = record_of(start_of(), replace(refined_with(0.3, 0.6, 0.55), rival=RIVAL))
+    for other in (alone, clear, refused):
+        assert other["rival_camera_to_world"] is None
 
 
 def test_a_tie_of_start_poses_counts_where_no_hypotheses_were_refined():
