@@ -56,6 +56,13 @@ class ThresholdConfig:
             "help": "gallery photographs under simulated light that set the threshold; 0: none"
         },
     )
+    false_alarm_margin: float = field(
+        default=1.2,
+        metadata={
+            "help": "factor of the threshold: the models know the gallery's photographs, so that "
+            "these differ a little less than others do"
+        },
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.false_alarm_rate < 1:
@@ -68,6 +75,11 @@ class ThresholdConfig:
             raise UserError(
                 f"false_alarm_samples must be 0 or at least {least} for a false_alarm_rate of "
                 f"{self.false_alarm_rate:g}, got {self.false_alarm_samples}; raise one of them"
+            )
+        if not self.false_alarm_margin > 0:
+            raise UserError(
+                f"false_alarm_margin must be positive, got {self.false_alarm_margin:g}; "
+                "correct the config"
             )
 
 
@@ -179,8 +191,8 @@ def kept_threshold(
 ) -> Threshold | None:
     """The threshold from the scores that `score` finds, kept in `path` until `depends` changes.
 
-    None where `false_alarm_samples` is 0. The rate comes after the scores: changing it costs
-    nothing. `depends`: JSON scalars of what the scores depend on.
+    None where `false_alarm_samples` is 0. Rate and margin come after the scores: changing them
+    costs nothing. `depends`: JSON scalars of what the scores depend on.
     """
     if cfg.false_alarm_samples == 0:
         return None
@@ -190,7 +202,8 @@ def kept_threshold(
         scores = score()
         write_json(path, {"key": key, "scores": scores})
     rate = cfg.false_alarm_rate
-    return Threshold(conformal_quantile(scores, rate), rate, len(scores))
+    value = cfg.false_alarm_margin * conformal_quantile(scores, rate)
+    return Threshold(value, rate, len(scores))
 
 
 def _load(path: Path, key: str) -> list[float] | None:

@@ -133,8 +133,11 @@ def test_scores_are_kept_until_what_they_depend_on_changes(tmp_path):
     def threshold(depends=None, **options):
         return kept_threshold(path, ThresholdConfig(**options), depends or {"models": "a"}, score)
 
-    assert threshold().value == 24.0 and len(calls) == 1
-    assert threshold(false_alarm_rate=0.2).value == 20.0 and len(calls) == 1
+    assert threshold(false_alarm_margin=1.0).value == 24.0 and len(calls) == 1
+    assert threshold().value == pytest.approx(1.2 * 24.0) and len(calls) == 1
+    assert threshold(false_alarm_rate=0.2).value == pytest.approx(1.2 * 20) and len(calls) == 1
+    with pytest.raises(UserError, match="false_alarm_margin must be positive, got 0"):
+        ThresholdConfig(false_alarm_margin=0.0)
     threshold({"models": "b"})
     assert len(calls) == 2
     path.write_text("broken")
