@@ -243,13 +243,14 @@ def compare_images(
 def layer_distances(
     images: Tensor, alpha: Tensor, net: Features, cfg: DetectConfig
 ) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
-    """Feature distance per kind of distance, layer and branch.
+    """Feature distance per kind of distance, layer and branch, and the features themselves.
 
     Args:
         images: photograph and rendering of each pair in turn, [2 P, 3, H, W], 0..1.
         alpha: coverage by the Gaussians, [P, 1, H, W], 0..1.
     Returns:
-        per kind and layer [P, 1, h, w], >= 0.
+        per kind and layer [P, 1, h, w], >= 0; per layer the photographs' features and the
+        renderings', carried to the same light, [P, C, h, w].
     """
     layers = net.features(images)
     wanted = cfg.layers()

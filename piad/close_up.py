@@ -1,7 +1,7 @@
 """The part of a photograph that shows the object, cut out and enlarged for its features.
 
 Ours. A photograph shows much backdrop, and a small defect is lost to features at strides of 4 to 16
-pixels. Cut to the object and enlarged it costs about what the whole photograph does.
+pixels. What is cut off pays for a part of the enlargement.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Train the change net on random objects with defects.
 
-    python -m piad.solid_objects data/solid_objects --count 800 --seed 4 --device cuda
+    python -m piad.solid_objects data/solid_objects --count 370 --seed 5 --device cuda
     python -m piad.train_change data/solid_objects --seed 10
 
 Every object is taught as `pose_estimation.py` does, its queries are compared at about their true
 poses (kept beside the object, comparison.pt), and the net learns to tell defects from what another
 light changes. Every twentieth object is held out and measured at the end. Four H200s made
-and compared 54 objects a minute, fifteen processes on each under MPS. Any object in the MIP layout
-with masks and transforms_test.json can take part. docs/method_detection.md has the loss.
+and compared 41 objects a minute, fifteen processes on each under MPS, of which a large object takes
+up to 11 GB. Any object in the MIP layout with masks and transforms_test.json can take part.
+docs/method_detection.md has the loss.
 """
 
 from __future__ import annotations
