@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from pose_rasterizer.reference import quat_to_rotation
 from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
+from gaussian_renderer.densify import rotation_matrices
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.fit import fit
 from gaussian_renderer.gaussians import GaussianModel, joined, same_geometry
@@ -127,7 +127,7 @@ class ModelPair:
         solid = model.opacities > LEAST_OPACITY
         chosen = solid if bool(solid.any()) else torch.ones_like(solid)
         means, scales = model.means[chosen], model.scales[chosen]
-        axes = quat_to_rotation(model.quats[chosen])
+        axes = rotation_matrices(model.quats[chosen])
         stray = int(STRAY * len(means)) + 1
         sides = torch.randn(SIDES, 3, generator=torch.Generator().manual_seed(0))
         points = []

@@ -22,11 +22,11 @@ from tests.test_pose_refinement import speckled_shell
 
 FOV_X = 0.6
 SIDE = 64
-FAST = "--resolution 64 --iterations 160 --initial_points 500 --max_gaussians 700 --densify_until 0"
+FAST = "--resolution 64 --iterations 400 --initial_points 500 --max_gaussians 1500 --densify_until 0"
 FAST += " --sh_degree 0 --coarse_factor 1 --match_views 0 --start_virtual_views 12"
 FAST += " --start_rotations 1 --start_candidates 3 --start_aligned 2 --start_align_steps 6"
 FAST += " --start_model_steps 150"
-FAST += " --iter_num 60 --device cpu --false_alarm_rate 0.5"
+FAST += " --iter_num 60 --device cpu --false_alarm_rate 0.2"
 
 ARGUMENTS = ["--config", "Widget.txt", *FAST.split()]
 
@@ -101,7 +101,7 @@ def test_a_new_class_gets_poses_and_scores_without_touching_code(widget):
 def test_a_run_leaves_models_renderings_and_an_animation(widget):
     folder, _ = widget
     for name in ("ckpts", "Rckpts"):
-        assert (folder / name / "Widget/point_cloud/iteration_160/point_cloud.ply").is_file()
+        assert (folder / name / "Widget/point_cloud/iteration_400/point_cloud.ply").is_file()
     for index in range(3):
         made = {path.name for path in (folder / f"output/Widget/Widget_{index}").iterdir()}
         assert made == {"ref.png", "rgb8.png", "Rref.png", "Rrgb8.png", "overlay.gif"}
