@@ -191,6 +191,11 @@ class Compared:
     size: tuple[int, int]
     features: list[tuple[Tensor, Tensor]]
 
+    @property
+    def coarse_size(self) -> tuple[int, int]:
+        """Height and width of the change net's maps: a quarter of the enlarged images'."""
+        return fraction(self.alpha.shape[-2:], 4)
+
     def stacked(self, size: tuple[int, int]) -> Tensor:
         """Distances at one size (h, w): [B, K, h, w], K over kinds and layers, then branches."""
         return torch.cat([resized(distances, size) for distances in self.distances], 1)

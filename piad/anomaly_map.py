@@ -52,7 +52,8 @@ def anomaly_map(
 
     Args:
         normal: what flawless photographs show at the same places; None adds the distances up.
-        change: net whose map is added, and by which distances count less; needs `normal`.
+        change: net whose map is added, and by which distances count less; needs `normal` and its
+            surface.
     Returns:
         [B, H, W], >= 0, unitless, larger is more anomalous. With `normal`, 0 is what is normal
         there and 1 differs by as much more as the object's flawless photographs do on average.

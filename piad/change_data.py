@@ -80,7 +80,7 @@ def examples(
             keep(label=torch.tensor([query.label]))
         compared, _ = compare_at(models, shots, features, cfg.detect)
         size = tuple(compared.alpha.shape[-2:])
-        normal = normal_at(models, shots, normality, fraction(size, 4))
+        normal = normal_at(models, shots, normality, compared.coarse_size)
         mask = area_average(resized(torch.stack(masks)[:, None], size), fraction(size, 2))
         keep(maps=evidence(compared, normal).half(), images=half_images(compared).half())
         keep(surface=normal.surface.half(), mask=(mask > 0.5).to(torch.uint8))

@@ -52,7 +52,7 @@ def evidence(compared: Compared, normal: NormalMaps) -> Tensor:
     Returns:
         [B, 2 K, H / 4, W / 4], rounded up.
     """
-    size = fraction(compared.alpha.shape[-2:], 4)
+    size = compared.coarse_size
     scale = normal.scale.clamp_min(TINY)[..., None, None]
     usual = area_average(normal.expected, size)
     found = torch.cat([compared.stacked(size) / scale, usual / scale], 1)

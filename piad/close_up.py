@@ -73,19 +73,21 @@ def square(window: Window, side: int, camera: Camera) -> Window:
     """As many pixels to both sides about a window's middle, inside the camera's image."""
     own = camera.intrinsics
     width, height = min(side, own.width), min(side, own.height)
-    x = window.x + (window.width - width) // 2
-    y = window.y + (window.height - height) // 2
-    return Window(
-        min(max(x, 0), own.width - width), min(max(y, 0), own.height - height), width, height
-    )
+    x = _inside(window.x + (window.width - width) // 2, width, own.width)
+    y = _inside(window.y + (window.height - height) // 2, height, own.height)
+    return Window(x, y, width, height)
 
 
 def _span(low: float, high: float, side: int) -> tuple[int, int]:
     """First pixel and length around low..high in an image's side: a multiple of STEP_PX, or all."""
-    length = -(-max(high - low, 1.0) // STEP_PX) * STEP_PX
+    length = int(-(-max(high - low, 1.0) // STEP_PX) * STEP_PX)
     length = length if length <= side - STEP_PX // 2 else side
-    first = round(0.5 * (low + high - length))
-    return int(min(max(first, 0), side - length)), int(length)
+    return _inside(round(0.5 * (low + high - length)), length, side), length
+
+
+def _inside(first: int, length: int, side: int) -> int:
+    """The first of so many pixels, moved so that all lie in an image's side."""
+    return min(max(first, 0), side - length)
 
 
 def enlarged(images: Tensor, zoom: float) -> Tensor:

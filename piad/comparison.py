@@ -146,19 +146,17 @@ class Comparer:
         found = [self._kept(job) for job in jobs]
         todo = [k for k, comparison in enumerate(found) if comparison is None]
         if todo:
-            sides = [(k, n, s) for k in todo for n, s in enumerate(jobs[k].shots(self.detail))]
+            shots = [jobs[k].shots(self.detail) for k in todo]
             judge = self.net, self.cfg, self.normality, self.change
-            shots = [shot for _, _, shot in sides]
-            maps, renderings = anomalies_at(self.models, shots, *judge)
-            scores, maps = image_scores(maps, self.cfg).tolist(), maps.cpu().numpy()
-            renderings = _bytes(renderings)
-            for k in todo:
-                own = [index for index, (job, _, _) in enumerate(sides) if job == k]
-                best = min(own, key=scores.__getitem__)
+            maps, renderings = anomalies_at(self.models, sum(shots, []), *judge)
+            content = image_scores(maps, self.cfg), maps, _bytes(renderings)
+            sides = (part.cpu().split([len(own) for own in shots]) for part in content)
+            for k, scores, own_maps, drawn in zip(todo, *sides, strict=True):
                 path, key = self._place(jobs[k])
-                side = sides[best][1]
-                _keep(path, key, scores[best], side, maps[best], renderings[best])
-                found[k] = _compared(jobs[k], scores[best], side, path)
+                side = int(scores.argmin())
+                score = float(scores[side])
+                _keep(path, key, score, side, own_maps[side].numpy(), drawn[side].numpy())
+                found[k] = _compared(jobs[k], score, side, path)
         return found
 
     def _kept(self, job: Job) -> Comparison | None:
@@ -232,10 +230,9 @@ def _load(path: Path, key: str) -> tuple[float, int] | None:
         return None  # not made yet, or not by us: it is made anew
 
 
-def _bytes(images: Tensor) -> np.ndarray:
+def _bytes(images: Tensor) -> Tensor:
     """Images [B, 3, H, W], 0..1, as uint8 [B, H, W, 3]."""
-    pixels = images.clamp(0, 1).mul(255).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+    return images.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def _keep(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
-from piad.anomaly import Compared, DetectConfig, Features, compare_images, fraction
+from piad.anomaly import Compared, DetectConfig, Features, compare_images
 from piad.anomaly_map import NormalMaps, anomaly_map
 from piad.close_up import Window, object_window, whole
 from piad.surface import surface_maps
@@ -71,8 +71,7 @@ def close_ups(
     """Shots cut to the object, those of one size together, with their numbers and windows."""
     groups: dict[tuple[int, int], list[tuple[int, Shot, Window]]] = {}
     for index, shot in enumerate(shots):
-        all_of_it = cfg.detect_zoom == 1
-        part = whole(shot.camera) if all_of_it else object_window(models, shot.camera)
+        part = whole(shot.camera) if cfg.detect_zoom == 1 else object_window(models, shot.camera)
         groups.setdefault(part.size, []).append((index, cut(shot, part), part))
     return list(groups.values())
 
@@ -151,9 +150,9 @@ def anomalies_at(
         compared, drawn = compare_at(models, own, net, cfg)
         normal = None
         if normality is not None:
-            size_of_surface = None if change is None else fraction(compared.alpha.shape[-2:], 4)
             taught = [each[index] for index, _, _ in group]
-            normal = normal_at(models, own, taught, size_of_surface)
+            coarse = None if change is None else compared.coarse_size
+            normal = normal_at(models, own, taught, coarse)
         maps = anomaly_map(compared, cfg, normal, change)
         for (index, _, window), own_map, image in zip(group, maps, drawn, strict=True):
             found[index] = window.put_back(own_map, size), window.put_back(image, size, behind)

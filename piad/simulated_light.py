@@ -20,6 +20,7 @@ from gaussian_renderer.camera import Camera
 from gaussian_renderer.render import render
 from piad.anomaly_map import gaussian_smooth
 from piad.reflectance_net import rolled_off
+from piad.surface import slope_normals
 
 if TYPE_CHECKING:
     from piad.models import ModelPair
@@ -76,10 +77,7 @@ def visible_surface(models: ModelPair, camera: Camera) -> Surface:
     """Normals from the slope of the Gaussians' depth."""
     seen = render(models.colour, camera, torch.zeros_like(models.colour.background))
     points = camera.intrinsics.unproject(seen.depth[0])
-    across, down = torch.zeros_like(points), torch.zeros_like(points)
-    across[:, :, 1:-1] = points[:, :, 2:] - points[:, :, :-2]
-    down[:, 1:-1] = points[:, 2:] - points[:, :-2]
-    normals = F.normalize(torch.linalg.cross(down, across, dim=0), dim=0) * seen.alpha
+    normals = slope_normals(points) * seen.alpha
     sigma = NORMAL_SIGMA * max(normals.shape[-2:])
     normals = F.normalize(gaussian_smooth(normals[:, None], sigma)[:, 0], dim=0)
     return Surface(normals, points, seen.alpha)

@@ -37,9 +37,14 @@ def surface_maps(models: ModelPair, camera: Camera, size: tuple[int, int]) -> Te
     gloss = F.pad(models.gloss, (0, CHANNELS - 1 if models.gloss.is_cuda else 0))
     seen = render_values(models.colour, small, gloss)
     points = gaussian_smooth(small.intrinsics.unproject(seen.depth[0])[:, None], SMOOTHED_PX)[:, 0]
+    line_of_sight = F.normalize(points, dim=0)
+    facing = (slope_normals(points) * line_of_sight).sum(0, keepdim=True).abs() * seen.alpha
+    return area_average(torch.cat([facing, seen.image[:1] / GLOSS_UNIT])[None], size)[0]
+
+
+def slope_normals(points: Tensor) -> Tensor:
+    """Unit normals [3, H, W] from how the points [3, H, W] that pixels show follow each other."""
     across, down = torch.zeros_like(points), torch.zeros_like(points)
     across[:, :, 1:-1] = points[:, :, 2:] - points[:, :, :-2]
     down[:, 1:-1] = points[:, 2:] - points[:, :-2]
-    normals = F.normalize(torch.linalg.cross(down, across, dim=0), dim=0)
-    facing = (normals * F.normalize(points, dim=0)).sum(0, keepdim=True).abs() * seen.alpha
-    return area_average(torch.cat([facing, seen.image[:1] / GLOSS_UNIT])[None], size)[0]
+    return F.normalize(torch.linalg.cross(down, across, dim=0), dim=0)

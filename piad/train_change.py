@@ -127,8 +127,8 @@ def augmented(batch: Batch) -> Batch:
     def factor(spread: float) -> Tensor:
         return torch.exp(spread * torch.randn(count, 1, 1, 1, device=device))
 
-    def seeing(blind: float) -> Tensor:
-        return torch.rand(count, 1, 1, 1, device=device) >= blind
+    def seeing() -> Tensor:
+        return torch.rand(count, 1, 1, 1, device=device) >= BLIND_SHARE
 
     maps, images, surface, mask, *changes = map(
         turned, (batch.maps, batch.images, batch.surface, batch.mask, *batch.changes)
@@ -137,8 +137,8 @@ def augmented(batch: Batch) -> Batch:
     order = torch.cat([colours + 3 * k for k in range(4)] + [torch.full((count, 1), 12)], 1)
     images = images[torch.arange(count, device=device)[:, None], order.to(device)]
     differences = images[:, 6:12] * factor(CONTRAST_SPREAD)
-    images = torch.cat([images[:, :6], differences, images[:, 12:]], 1) * seeing(BLIND_SHARE)
-    strength = factor(UNIT_SPREAD) * seeing(BLIND_SHARE)
+    images = torch.cat([images[:, :6], differences, images[:, 12:]], 1) * seeing()
+    strength = factor(UNIT_SPREAD) * seeing()
     changes = [strength * change for change in changes]
     label = batch.label * (mask.amax((1, 2, 3)) > 0)
     return Batch(maps * factor(UNIT_SPREAD), images, surface, changes, mask, label)
