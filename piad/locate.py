@@ -20,6 +20,7 @@ from piad.pose import RefinedPose, refine_poses
 from piad.query_images import write_query_images
 from piad.refusal import Verdict, gallery_agreement, judge
 from piad.target import Target
+from piad.turns import object_turns, refine_turned
 from retrieval import PoseInitialiser, StartPose
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from piad.scenes import Query, Scene
     from retrieval import InitialPoseConfig
 
-VERSION = 2  # raise when the same inputs give other records
+VERSION = 3  # raise when the same inputs give other records
 
 
 def make_target(query: Query, reflectance_query: Query, device: torch.device) -> Target:
@@ -85,6 +86,7 @@ def locate_queries(
         own = gallery_agreement(scene, reflectance_scene, models, cfg.refine, run, device)
     pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
     lent = lent_detail(models, pairs, cfg.refine)
+    turns = object_turns(scene, models, cfg.refine, run)
     queries = progress(todo, "queries")
     while batch := list(itertools.islice(queries, cfg.refine.batch_on(device))):
         for query in batch:  # what another photograph left there
@@ -97,6 +99,8 @@ def locate_queries(
             [target.silhouette for target in targets],
         )
         refined = refine_located(targets, starts, models, cfg.refine, lent)
+        if turns is not None:
+            refined = refine_turned(targets, refined, turns, own, cfg.refine, lent)
         for query, target, start, found in zip(batch, targets, starts, refined, strict=True):
             verdict = None
             if found is not None:

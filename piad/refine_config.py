@@ -52,6 +52,13 @@ class RefineConfig:
             "models have lost; 0: none"
         },
     )
+    turned_poses: int = field(
+        default=3,
+        metadata={
+            "help": "second_order: poses on sides that look nearly the same, refined beside the "
+            "one that was found, at most; 0: none"
+        },
+    )
     refine_stop_change: float = field(
         default=3e-6, metadata={"help": "adam: stop when the loss moved by less than this"}
     )
@@ -76,7 +83,8 @@ class RefineConfig:
     )
 
     def __post_init__(self) -> None:
-        for key in ("iter_num", "refine_batch", "polish_steps", "refine_detail_views"):
+        counts = "iter_num", "refine_batch", "polish_steps", "refine_detail_views", "turned_poses"
+        for key in counts:
             if getattr(self, key) < 0:
                 raise UserError(
                     f"{key} must be 0 or positive, got {getattr(self, key)}; correct the config"

@@ -1,0 +1,283 @@
+"""Poses turned about the object's axes: other sides of it may look nearly the same (ours).
+
+A knob with fourteen dots is nearly itself when turned by one of them, and start poses are found for
+a few sides alone. Once per object its twins are sought: turns after which it looks like itself. All
+of them are tried on every query; on a doubtful one turns about the axes of the object's spread too.
+The most alike are refined beside the pose that was found. Measured in docs/method_refinement.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gaussian_renderer.camera import Camera, rigid_inverse
+from gaussian_renderer.files import write_json
+from gaussian_renderer.se3 import pose_error, se3_exp, so3_log
+from piad.agreement import closeness_of
+from piad.fingerprint import gallery_fingerprint
+from piad.models import ModelPair, models_fingerprint
+from piad.normality import evenly
+from piad.pose import refine_poses
+from piad.race import APART, FINE
+from piad.refine_config import RefineConfig, RefinedPose
+from piad.reflectance import read_json
+from piad.rounds import at_scale
+from piad.second_order import Aligner, Run
+from piad.target import Target
+from retrieval.compare import described, similarity
+from retrieval.initial_pose import DISTINCT_DEG
+
+if TYPE_CHECKING:
+    from piad.lent_detail import LentDetail
+    from piad.run_folder import RunFolder
+    from piad.scenes import Scene
+
+VERSION = 1  # of the twins: raise it when the same models give others
+SIDES = 2  # gallery photographs' cameras from which an object is compared with itself
+SCALE = 1 / 4  # of the photographs' resolution
+STEP_DEG = 5.0  # of the turns that are compared
+TWINS = 40  # at most
+TWIN = 0.5  # likeness with itself from which on an object is a twin of its own
+HOPEFUL = 0.3  # ... before it is aligned with itself
+SAME_DEG = 5.0  # twins that differ by less are one
+BEHIND = 0.1  # in likeness, or agreement: what a turned pose may lack, not yet refined
+DOUBT = 0.4  # share of the gallery's own agreement below which a pose is doubtful
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A line in the world through `point` [3] along `direction` [3], float64 on the CPU."""
+
+    point: Tensor
+    direction: Tensor
+
+    def turns(self, degrees: Tensor) -> Tensor:
+        """Motions [N, 4, 4] of the object by angles [N]."""
+        angles = torch.deg2rad(degrees.double())[:, None] * self.direction
+        motions = se3_exp(torch.cat([torch.zeros_like(angles), angles], 1))
+        motions[:, :3, 3] = self.point - motions[:, :3, :3] @ self.point
+        return motions
+
+
+def principal_axes(models: ModelPair) -> list[Axis]:
+    """Through the object's centre, along the axes of its spread."""
+    weight = models.colour.opacities.double().cpu()[:, None]
+    away = models.colour.means.double().cpu() - models.host_centre
+    directions = torch.linalg.eigh((weight * away).T @ away).eigenvectors
+    return [Axis(models.host_centre, direction) for direction in directions.T]
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Poses world_to_camera [N, 4, 4] of turned objects, and how alike they look [N]."""
+
+    poses: Tensor
+    likeness: Tensor
+
+    def best(self, count: int) -> Turned:
+        """The most alike first."""
+        order = self.likeness.argsort(descending=True)[:count]
+        return Turned(self.poses[order], self.likeness[order])
+
+
+def joined(parts: Iterable[Turned]) -> Turned:
+    """All of some."""
+    parts = list(parts)
+    poses, likeness = ([getattr(part, key) for part in parts] for key in ("poses", "likeness"))
+    return Turned(torch.cat(poses), torch.cat(likeness))
+
+
+@torch.no_grad()
+def small_likeness(target: Target, poses: Tensor, models: ModelPair) -> Tensor:
+    """Of one stacked query and poses [N, 4, 4], at the query's own size, [N] on the CPU."""
+    shown = models.render(poses.to(target.image), target.intrinsics)
+    known = target.silhouette is not None
+    query = described(target.image, target.silhouette)
+    seen = described(shown.over(models.background), shown.cover if known else None)
+    return similarity(query.expand(len(seen), -1, -1, -1), seen).cpu()
+
+
+def look_around(target: Target, pose: Tensor, axis: Axis, models: ModelPair) -> Turned:
+    """The turns about an axis after which an object looks more like a query than beside them.
+
+    Args:
+        target: the query, stacked and small; pose: world_to_camera [4, 4], float64, on the CPU.
+    """
+    degrees = torch.arange(0, 360, STEP_DEG, dtype=torch.float64)
+    poses = pose @ axis.turns(degrees)
+    likeness = small_likeness(target, poses, models)
+    peak = (likeness >= likeness.roll(1)) & (likeness > likeness.roll(-1))
+    peak &= (degrees > DISTINCT_DEG) & (degrees < 360 - DISTINCT_DEG)
+    return Turned(poses[peak], likeness[peak])
+
+
+@torch.no_grad()
+def twin_turns(models: ModelPair, cameras: Sequence[Camera], weight: float) -> Tensor:
+    """Motions [K, 4, 4] after which the object looks much like itself from some side.
+
+    Sought about the axis of the one that does so most.
+
+    Args:
+        cameras: from which it is looked at; weight: of reflectance.
+    """
+    sides = [_Side(models, camera, weight) for camera in cameras]
+    first = [twin for side in sides for twin in side.twins(principal_axes(models), 2)]
+    if not first:
+        return torch.zeros(0, 4, 4, dtype=torch.float64)
+    axis = _axis_of(max(first, key=lambda twin: twin.likeness).motion, models)
+    found = [twin for side in sides for twin in side.twins([axis], TWINS)]
+    kept: list[_Twin] = []
+    for twin in sorted(found, key=lambda twin: -twin.likeness):
+        if all(pose_error(twin.motion, other.motion)[0] > SAME_DEG for other in kept):
+            kept.append(twin)
+    for side in sides:
+        side.sharpen([twin for twin in kept if twin.side is side])
+    return torch.stack([twin.motion for twin in kept])
+
+
+@dataclass
+class _Twin:
+    """A turn of the object, seen from a side."""
+
+    side: _Side
+    run: Run
+
+    @property
+    def likeness(self) -> float:
+        return self.run.likeness
+
+    @property
+    def motion(self) -> Tensor:
+        """Of the object, [4, 4]."""
+        return rigid_inverse(self.side.pose) @ self.run.pose
+
+
+class _Side:
+    """An object seen by a gallery camera, to be compared with itself."""
+
+    def __init__(self, models: ModelPair, camera: Camera, weight: float) -> None:
+        self.models, self.pose = models, camera.world_to_camera.double().cpu()
+        seen = models.render(self.pose[None].to(models.background), camera.intrinsics)
+        shown = seen.over(models.background)[0]
+        itself = Target(shown, models.background, camera.intrinsics, seen.cover[0])
+        self.aligner = Aligner([itself], models, weight)
+
+    def twins(self, axes: Sequence[Axis], count: int) -> list[_Twin]:
+        """The object's twins about some axes, `count` of each at most."""
+        small, runs = self.aligner.query(SCALE), []
+        for axis in axes:
+            turned = look_around(small, self.pose, axis, self.models).best(count)
+            hopeful = turned.poses[turned.likeness > HOPEFUL]
+            runs += [self.aligner.begin(pose) for pose in hopeful]
+        self.aligner.round(runs, APART)
+        self.aligner.look(runs)
+        return [
+            _Twin(self, run)
+            for run in runs
+            if run.likeness > TWIN and pose_error(run.pose, self.pose)[0] > DISTINCT_DEG
+        ]
+
+    def sharpen(self, twins: Sequence[_Twin]) -> None:
+        """The last steps, at full resolution."""
+        self.aligner.round([twin.run for twin in twins], FINE)
+
+
+def _axis_of(motion: Tensor, models: ModelPair) -> Axis:
+    """The axis of a turn [4, 4] in the world, through the point that moves least."""
+    rotation, shift = motion[:3, :3], motion[:3, 3]
+    turn = so3_log(rotation)
+    centre = models.host_centre
+    moved = rotation @ centre + shift - centre
+    point = centre + torch.linalg.pinv(torch.eye(3).to(motion) - rotation, rtol=1e-4) @ moved
+    return Axis(point, turn / turn.norm())
+
+
+class Turns:
+    """The turns of an object that are tried on queries."""
+
+    def __init__(self, models: ModelPair, twins: Tensor, weight: float) -> None:
+        """
+        Args:
+            twins: `twin_turns` [K, 4, 4]; weight: of reflectance.
+        """
+        self.models, self.twins, self.weight = models, twins, weight
+        self.axes = principal_axes(models)
+
+    def rivals(self, target: Target, found: RefinedPose, doubtful: bool, count: int) -> list[Tensor]:
+        """Poses [4, 4] about a refined one that look about as much like the query.
+
+        Args:
+            target: the query, not stacked; doubtful: whether its refined pose is.
+            count: of poses at most.
+        """
+        full, pose = Target.stacked([target]), found.world_to_camera.double().cpu()
+        if len(self.twins):
+            poses = pose @ self.twins
+            queries = full.take([0] * len(poses))
+            agreement = closeness_of(queries, poses, self.models, self.weight)
+            turned, own = Turned(poses, torch.tensor(agreement)[:, 1]), found.agreement
+        elif doubtful:
+            small = at_scale(full, SCALE)
+            turned = joined(look_around(small, pose, axis, self.models) for axis in self.axes)
+            own = small_likeness(small, pose[None], self.models).item()
+        else:
+            return []
+        turned = turned.best(count)
+        return list(turned.poses[turned.likeness > own - BEHIND])
+
+
+def object_turns(
+    scene: Scene, models: ModelPair, cfg: RefineConfig, run: RunFolder
+) -> Turns | None:
+    """The turns of a scene's object, its twins kept in the run's cache; None where none count."""
+    if cfg.turned_poses == 0 or cfg.refiner != "second_order":
+        return None
+    path, weight = run.cache / "twins.json", cfg.reflectance_weight
+    depends = {"models": models_fingerprint(run), "reflectance_weight": weight, "version": VERSION}
+    depends["gallery"] = gallery_fingerprint(scene)
+    kept = read_json(path)
+    if kept.get("depends") == depends:
+        twins = torch.tensor(kept["motions"], dtype=torch.float64).reshape(-1, 4, 4)
+    else:
+        twins = twin_turns(models, [view.camera for view in evenly(scene.gallery, SIDES)], weight)
+        write_json(path, {"depends": depends, "motions": twins.tolist()})
+    if len(twins):
+        print(f"{scene.name} looks much the same from {1 + len(twins)} sides: all are compared")
+    return Turns(models, twins, weight)
+
+
+def refine_turned(
+    targets: Sequence[Target],
+    refined: Sequence[RefinedPose | None],
+    turns: Turns,
+    own: float | None,
+    cfg: RefineConfig,
+    lent: LentDetail | None = None,
+) -> list[RefinedPose | None]:
+    """Refined poses, or what agrees more with the query about them.
+
+    Args:
+        own: the gallery's own agreement (`piad.refusal`); None: no pose is doubtful.
+    """
+    limit = 0.0 if own is None else DOUBT * own
+    again: dict[int, list[Tensor]] = {}
+    for index, (target, found) in enumerate(zip(targets, refined, strict=True)):
+        if found is None:
+            continue
+        rivals = turns.rivals(target, found, found.agreement < limit, cfg.turned_poses)
+        if rivals:
+            known = [] if found.rival is None or len(turns.twins) else [found.rival]
+            again[index] = [found.world_to_camera, *known, *rivals]
+    chosen = list(refined)
+    others = refine_poses([targets[i] for i in again], list(again.values()), turns.models, cfg, lent)
+    for index, other in zip(again, others, strict=True):
+        first = refined[index]
+        best = other if other.agreement >= first.agreement else first
+        spent = {"steps": first.steps + other.steps, "seconds": first.seconds + other.seconds}
+        chosen[index] = replace(best, trace=first.trace + other.trace[1:], **spent)
+    return chosen

@@ -1,0 +1,192 @@
+"""Objects that look much the same from several sides, and queries that were found on a wrong one."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gaussian_renderer.camera import Camera, Intrinsics, rigid_inverse
+from gaussian_renderer.errors import UserError
+from gaussian_renderer.gaussians import SH_C0, GaussianModel
+from gaussian_renderer.se3 import pose_error
+from piad import turns
+from piad.models import ModelPair
+from piad.pose import refine_pose
+from piad.refine_config import RefineConfig
+from piad.target import Target
+from piad.turns import Axis, Turns, object_turns, refine_turned, twin_turns
+from tests.gaussian_scene import look_at
+
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+PETALS, SIDE = 5, 160
+CFG = RefineConfig(refine_detail_views=0)
+TILTED = Axis(
+    torch.tensor([0.1, -0.05, 0.2]).double(),
+    torch.nn.functional.normalize(torch.tensor([0.1, 0.2, 1.0]).double(), dim=0),
+)
+CAMERAS = [
+    Camera(Intrinsics.from_fov_x(0.7, SIDE, SIDE), look_at(position))
+    for position in ((2.4, 0.3, 3.0), (-1.0, 2.5, 2.6))
+]
+
+
+def flower(device="cpu", marked=True, lopsided=False):
+    """Equal petals about a tilted axis; one with a mark in another colour.
+
+    lopsided: the petals are of different lengths, so that no turn looks alike.
+    """
+    radius = torch.linspace(0.25, 0.9, 14)
+    across = torch.linspace(-0.25, 0.25, 9)
+    r, a = torch.meshgrid(radius, across, indexing="ij")
+    parts, colours = [], []
+    for petal in range(PETALS):
+        stretch = 1 - 0.17 * petal * lopsided
+        angle = 2 * math.pi * petal / PETALS + a
+        height = 0.1 * torch.sin(9 * r) + 0.3 * a.square()
+        points = torch.stack([stretch * r * angle.cos(), stretch * r * angle.sin(), height], -1)
+        shade = 0.45 + 0.4 * torch.sin(14 * r) * torch.cos(9 * a)
+        colour = shade[..., None] * torch.tensor([1.0, 0.9, 0.7])
+        if marked and petal == 0:
+            colour[5:9, 3:6] = torch.tensor([0.1, 0.2, 0.9])
+        parts.append(points.reshape(-1, 3))
+        colours.append(colour.reshape(-1, 3))
+    points, colours = torch.cat(parts), torch.cat(colours)
+    upright = Axis(torch.zeros(3).double(), torch.tensor([0.0, 0, 1]).double()).direction
+    side = torch.linalg.cross(upright, TILTED.direction)
+    tilt = torch.asin(side.norm()).item()
+    lean = Axis(torch.zeros(3).double(), side / side.norm()).turns(
+        torch.tensor([math.degrees(tilt)])
+    )[0]
+    means = points @ lean[:3, :3].T.float() + TILTED.point.float()
+    count = len(means)
+    model = GaussianModel(
+        means=means,
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        log_scales=torch.full((count, 3), math.log(0.045)),
+        logit_opacities=torch.full((count,), 3.0),
+        sh=((colours - 0.5) / SH_C0)[:, None],
+        background=torch.tensor([0.7, 0.7, 0.7]),
+    ).to(device)
+    return ModelPair(model, model)
+
+
+def column():
+    """Round and patterned: its outline is the same from all sides, its surface nowhere."""
+    heights = torch.linspace(-0.9, 0.9, 24)
+    angles = torch.arange(36) * (2 * math.pi / 36)
+    z, a = torch.meshgrid(heights, angles, indexing="ij")
+    means = torch.stack([0.45 * a.cos(), 0.45 * a.sin(), z], -1).reshape(-1, 3)
+    g = torch.Generator().manual_seed(3)
+    coarse = torch.rand(1, 3, 6, 9, generator=g)
+    colours = torch.nn.functional.interpolate(coarse, (24, 36)).flatten(2)[0].T
+    count = len(means)
+    model = GaussianModel(
+        means=means,
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        log_scales=torch.full((count, 3), math.log(0.05)),
+        logit_opacities=torch.full((count,), 3.0),
+        sh=((colours - 0.5) / SH_C0)[:, None],
+        background=torch.tensor([0.7, 0.7, 0.7]),
+    )
+    return ModelPair(model, model)
+
+
+def query_of(models, camera):
+    """The photograph that the models themselves give."""
+    pose = camera.world_to_camera[None].to(models.background)
+    with torch.no_grad():
+        image = models.render(pose, camera.intrinsics).over(models.background)[0]
+    return Target.of(image.clamp(0, 1), camera.intrinsics)
+
+
+def test_turns_move_nothing_on_their_axis():
+    motions = TILTED.turns(torch.tensor([0.0, 90.0, 180.0]))
+    on_axis = torch.cat([TILTED.point + 0.7 * TILTED.direction, torch.ones(1)])
+    assert torch.allclose(motions @ on_axis, on_axis.expand(3, 4), atol=1e-12)
+    assert torch.allclose(motions[0], torch.eye(4).double())
+    assert pose_error(motions[1], torch.eye(4).double())[0] == pytest.approx(90)
+    aside = torch.tensor([1.0, 0, 0, 1]).double()
+    assert torch.allclose(motions[1] @ (motions[1] @ aside), motions[2] @ aside)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_petal_has_its_twin_about_the_true_axis(device):
+    found = twin_turns(flower(device), CAMERAS, 0.6)
+    true = TILTED.turns(torch.arange(1, PETALS) * 360 / PETALS)
+    nearest = [min(pose_error(motion, other) for other in found) for motion in true]
+    assert len(found) == PETALS - 1
+    # the mark on one of them pulls a little
+    assert max(angle for angle, _ in nearest) < 0.3 and max(shift for _, shift in nearest) < 0.01
+
+
+def test_an_object_without_equals_has_no_twins():
+    assert twin_turns(flower(lopsided=True), CAMERAS, 0.6).shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_query_found_on_a_wrong_petal_gets_to_the_right_one(device):
+    models = flower(device)
+    true = CAMERAS[0].world_to_camera
+    target = query_of(models, CAMERAS[0])
+    wrong = true @ TILTED.turns(torch.tensor([144.0]))[0]
+    first = refine_pose(target, wrong, models, CFG)
+    assert pose_error(first.world_to_camera, wrong)[0] < 2  # steps alone stay there
+    own = Turns(models, twin_turns(models, CAMERAS, 0.6), 0.6)
+    found, none = refine_turned([target, target], [first, None], own, None, CFG)
+    assert none is None
+    assert pose_error(found.world_to_camera, true)[0] < 0.1
+    assert found.agreement > first.agreement and found.steps > first.steps
+    assert found.rival is None or pose_error(found.rival, true)[0] > 15
+    right = refine_pose(target, true, models, CFG)
+    (kept,) = refine_turned([target], [right], own, None, CFG)
+    assert pose_error(kept.world_to_camera, true)[0] < 0.1
+
+
+def test_only_a_doubtful_query_of_an_object_without_twins_is_turned(monkeypatch):
+    models = column()
+    true = CAMERAS[0].world_to_camera
+    target = query_of(models, CAMERAS[0])
+    upright = Axis(torch.zeros(3).double(), torch.tensor([0.0, 0, 1]).double())
+    wrong = true @ upright.turns(torch.tensor([130.0]))[0]
+    first = refine_pose(target, wrong, models, CFG)
+    assert pose_error(first.world_to_camera, true)[0] > 20
+    none = Turns(models, torch.zeros(0, 4, 4).double(), 0.6)
+    (same,) = refine_turned([target], [first], none, None, CFG)
+    assert same is first
+    # the gallery's own agreement makes this one doubtful
+    (found,) = refine_turned([target], [first], none, 1.0, CFG)
+    assert pose_error(found.world_to_camera, true)[0] < 0.2
+
+    worse = replace(first, agreement=first.agreement - 0.1)
+    monkeypatch.setattr(turns, "refine_poses", lambda *_: [worse])
+    (kept,) = refine_turned([target], [first], none, 1.0, CFG)
+    assert torch.equal(kept.world_to_camera, first.world_to_camera)
+    assert kept.agreement == first.agreement
+
+
+def test_twins_are_sought_once(tmp_path, monkeypatch, capsys):
+    models, asked = flower(), []
+
+    def twins(*arguments):
+        asked.append(arguments)
+        return TILTED.turns(torch.tensor([72.0, 144.0]))
+
+    monkeypatch.setattr(turns, "twin_turns", twins)
+    monkeypatch.setattr(turns, "gallery_fingerprint", lambda scene: scene.name)
+    monkeypatch.setattr(turns, "models_fingerprint", lambda run: "models")
+    run = SimpleNamespace(cache=tmp_path)
+    views = [SimpleNamespace(camera=camera) for camera in CAMERAS]
+    scene = SimpleNamespace(name="Flower", gallery=views)
+    first = object_turns(scene, models, CFG, run)
+    again = object_turns(scene, models, CFG, run)
+    assert len(asked) == 1 and torch.equal(first.twins, again.twins)
+    assert "Flower looks much the same from 3 sides" in capsys.readouterr().out
+    object_turns(SimpleNamespace(name="Other", gallery=views), models, CFG, run)
+    assert len(asked) == 2
+    assert object_turns(scene, models, replace(CFG, turned_poses=0), run) is None
+    assert object_turns(scene, models, replace(CFG, refiner="adam"), run) is None
+    with pytest.raises(UserError, match="turned_poses"):
+        RefineConfig(turned_poses=-1)
+    assert rigid_inverse(first.twins[0]) is not None
