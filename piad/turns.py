@@ -208,7 +208,9 @@ class Turns:
         self.models, self.twins, self.weight = models, twins, weight
         self.axes = principal_axes(models)
 
-    def rivals(self, target: Target, found: RefinedPose, doubtful: bool, count: int) -> list[Tensor]:
+    def rivals(
+        self, target: Target, found: RefinedPose, doubtful: bool, count: int
+    ) -> list[Tensor]:
         """Poses [4, 4] about a refined one that look about as much like the query.
 
         Args:
@@ -274,7 +276,8 @@ def refine_turned(
             known = [] if found.rival is None or len(turns.twins) else [found.rival]
             again[index] = [found.world_to_camera, *known, *rivals]
     chosen = list(refined)
-    others = refine_poses([targets[i] for i in again], list(again.values()), turns.models, cfg, lent)
+    asked = [targets[i] for i in again]
+    others = refine_poses(asked, list(again.values()), turns.models, cfg, lent)
     for index, other in zip(again, others, strict=True):
         first = refined[index]
         best = other if other.agreement >= first.agreement else first

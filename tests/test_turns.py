@@ -1,4 +1,4 @@
-"""Objects that look much the same from several sides, and queries that were found on a wrong one."""
+"""Objects that look much the same from several sides; queries found on a wrong one."""
 
 import math
 from dataclasses import replace
