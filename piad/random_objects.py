@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from piad.random_lights import mirrored
 from piad.random_shapes import (
     Blob,
     Chain,
@@ -41,11 +42,11 @@ TABLE_SHARE = 0.3  # of objects that stand on a table
 STACK_SHARE = 0.35  # of objects with a stack of like parts or a coil
 COIL_SHARE = 0.4  # ... of these, with a coil
 PARTS_SHARE = 0.35  # of objects that small parts stand on
+GRAINY = 0.25  # roughness of a surface from which on its normals have their full grain
 PLATE_SHARE = 0.4  # ... of these, on a flat box alone
 # Of one material, up to which share of the objects.
-MATERIALS = (("metal", 0.25), ("plain", 0.38), ("glazed", 0.5))
+MATERIALS = (("metal", 0.25), ("plain", 0.38), ("glazed", 0.58))
 SHAPE = "axes", "centre", "size"  # what tells solids of a kind apart
-DISC_FLOOR = 0.06  # keeps a small lamp's image in a mirror from burning out all else
 CONE, CONE_STEPS, CONE_STOP = 16, 40, 0.01  # rays a side that are marched together first
 
 
@@ -188,11 +189,8 @@ class Object(Solids):
         return found
 
     def lobe(self, view: View, lamp: Lamp) -> Tensor:
-        """A lamp's image in a mirror, [N, 1]: a bright disc, its rim as soft as the surface."""
-        angle = torch.acos((view.reflected @ lamp.direction).clamp(-1, 1))[:, None]
-        spread = lamp.width**2 + view.roughness**2 * 0.5
-        disc = torch.sigmoid((lamp.width - angle) / (0.02 + 0.5 * view.roughness**1.5))
-        return disc * 0.6 / (DISC_FLOOR + spread)
+        """A lamp's image in a mirror, [N, 1], as what it is."""
+        return mirrored(lamp, view)
 
     def march(
         self, origin: Tensor, rays: Tensor, start: Tensor | None = None
@@ -271,7 +269,9 @@ def random_object(generator: Generator) -> Object:
     if table:
         solids.append(_table(float(inside[:, 2].min()), generator))
     fillet = float(uniform(0.004, 0.03, generator, 1))
-    found = Object(solids, fillet, _random_grains(len(solids), generator), table)
+    grains, roughness = _random_grains(len(solids), generator), [s.roughness for s in solids]
+    grains[:, 0] *= (torch.tensor(roughness) / GRAINY).clamp(0.1, 1)  # a glaze has little
+    found = Object(solids, fillet, grains, table)
     found.room = float(inside.norm(dim=1).max())
     if parts:
         found = _with_parts(found.changed(fillet=0.25 * fillet), generator)
@@ -289,7 +289,7 @@ def _random_grains(count: int, generator: Generator) -> Tensor:
 
 
 def _choose_materials(solids: list[Solid], generator: Generator) -> None:
-    """Half of the objects are of one material: metal, plain or glazed; others stay as they are."""
+    """Most objects are of one material: metal, plain or glazed; others stay as they are."""
     draw = float(torch.rand((), generator=generator))
     for solid in solids:
         if torch.rand((), generator=generator) < 0.3:  # narrow grooves, fine print
@@ -298,7 +298,8 @@ def _choose_materials(solids: list[Solid], generator: Generator) -> None:
     if kind is None:
         return
     metal = kind == "metal"
-    level = float(torch.exp(uniform(-1.6, -0.2, generator, 1)))
+    darkest = -2.8 if kind == "glazed" else -1.6
+    level = float(torch.exp(uniform(darkest, -0.2, generator, 1)))
     tint = torch.exp((0.12 if metal else 0.5) * torch.randn(3, generator=generator))
     contrast = float(uniform(0.0, 0.5, generator, 1)) ** 2
     roughness = float(uniform(*((0.03, 0.15) if kind == "glazed" else (0.15, 0.65)), generator, 1))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from torch import Generator, Tensor
 
 from gaussian_renderer.files import write_image, write_json
 from piad.random_defects import KINDS, LINES, PART_KINDS, random_defect
+from piad.random_lights import gallery_light, query_light
 from piad.random_objects import Object, random_object
 from piad.reflectance_data import uniform
 from piad.reflectance_solids import (
@@ -31,18 +31,18 @@ from piad.reflectance_solids import (
     develop,
     look_at,
     radiance,
-    random_light,
     see,
 )
 
 SIDE = 400  # px
 GALLERY_VIEWS = 40
-FLAWLESS, DEFECTIVE = 10, 14  # queries of an object
+FLAWLESS, DEFECTIVE, LIGHTS = 10, 14, 2  # views of an object's queries, and lights of each
 SAME_LIGHT = 0.15  # of queries under the gallery's light
 SMALLEST_MASK, LARGEST_MASK = 0.0012, 0.1  # share of the image
 SMALLEST_LINE = 0.0005  # ... of what is long and thin
 SMALLEST_ISLAND = 6  # px
 PLACES_TRIED = 8
+BURNT = 4.0  # times the median light: what is brighter is not exposed for
 # As data/make/masks.py: what counts as a change of the surface.
 DEPTH_STEP, NORMAL_COSINE, ALBEDO_STEP, CHANGED_SHARE = 0.012, 0.93, 0.06, 0.34
 
@@ -136,34 +136,13 @@ def broken_view(
     return None
 
 
-def gallery_light(generator: Generator) -> Light:
-    """Bright, even, about white light: much ambience, wide lamps."""
-    light = random_light(generator, above=True, tint=0.2)
-    sky = float(uniform(0.3, 0.6, generator, 1))
-    lamps = tuple(replace(lamp, width=max(lamp.width, 0.4)) for lamp in light.lamps)
-    floor = sky * float(uniform(0.4, 1.0, generator, 1))
-    return replace(light, sky=sky, floor=floor, lamps=lamps)
-
-
-def query_light(table: bool, generator: Generator) -> Light:
-    """Any light; lamps stronger against the ambience, often narrower, than a gallery's."""
-    light = random_light(generator, above=table, tint=0.5)
-    strength = float(torch.exp(uniform(-0.6, 1.4, generator, 1)))
-    narrow = float(uniform(0.4, 1.0, generator, 1))
-    lamps = tuple(
-        replace(lamp, width=max(0.08, narrow * lamp.width), colour=strength * lamp.colour)
-        for lamp in light.lamps
-    )
-    dim = float(uniform(0.3, 1.0, generator, 1))
-    return replace(light, lamps=lamps, sky=dim * light.sky, floor=dim * light.floor)
-
-
 def photograph(
     scene: Object, view: View, light: Light, gain: Tensor | None, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """The photograph [3, SIDE, SIDE] of a view at twice that, and its gain; None: by itself."""
     total = radiance(scene, view, light, shadows=len(light.lamps))
-    gain = light.exposure / total.mean().clamp(min=1e-3) if gain is None else gain
+    if gain is None:  # cameras let highlights burn out
+        gain = light.exposure / total.clamp(max=BURNT * total.median()).mean().clamp(min=1e-3)
     return F.avg_pool2d(develop(view, light, total, gain, generator), 2), gain
 
 
@@ -182,9 +161,6 @@ def write_object(folder: Path, generator: Generator) -> None:
     queries = []
     kinds = KINDS + (2 * PART_KINDS if scene.small.any() else ())
     for number in range(FLAWLESS + DEFECTIVE):
-        same = bool(torch.rand((), generator=generator) < SAME_LIGHT)
-        light = query_light(scene.table, generator)
-        light, exposure = (daylight, gain) if same else (light, None)
         if number < FLAWLESS:
             kind, pose, mask = "good", hand_held(scene, generator), None
             shown, view = scene, see(scene, pose, 2 * SIDE)
@@ -194,17 +170,22 @@ def write_object(folder: Path, generator: Generator) -> None:
             if found is None:
                 continue
             shown, view, pose, mask = found
-        image, _ = photograph(shown, view, light, exposure, generator)
-        write_image(folder / f"test/{kind}/{number:03}.png", image)
-        if mask is not None:
-            write_image(folder / f"ground_truth/{kind}/{number:03}.png", mask[None].float())
-        queries.append(
-            {
-                "file_path": f"test/{kind}/{number:03}",
-                "light": "A" if same else "other",
-                "transform_matrix": pose.tolist(),
-            }
-        )
+        for which in range(LIGHTS):
+            same = bool(torch.rand((), generator=generator) < SAME_LIGHT)
+            light = query_light(scene.table, generator)
+            light, exposure = (daylight, gain) if same else (light, None)
+            image, _ = photograph(shown, view, light, exposure, generator)
+            name = f"{kind}/{number:03}_{which}"
+            write_image(folder / f"test/{name}.png", image)
+            if mask is not None:
+                write_image(folder / f"ground_truth/{name}.png", mask[None].float())
+            queries.append(
+                {
+                    "file_path": f"test/{name}",
+                    "light": "A" if same else "other",
+                    "transform_matrix": pose.tolist(),
+                }
+            )
     write_json(folder / "transforms_test.json", {"camera_angle_x": angle, "frames": queries})
 
 

@@ -32,6 +32,8 @@ from piad.train_change import (
 )
 from piad.true_poses import true_query_cameras
 
+SMALL = {"SIDE": 48, "GALLERY_VIEWS": 5, "FLAWLESS": 2, "DEFECTIVE": 4, "LIGHTS": 2}
+
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
@@ -42,7 +44,7 @@ def folder(tmp_path_factory):
     """One small object with few photographs."""
     root = tmp_path_factory.mktemp("objects")
     patch = pytest.MonkeyPatch()
-    for name, value in {"SIDE": 48, "GALLERY_VIEWS": 5, "FLAWLESS": 2, "DEFECTIVE": 4}.items():
+    for name, value in SMALL.items():
         patch.setattr(solid_objects, name, value)
     write_object(root / "object_000", seeded(6))
     patch.undo()
@@ -55,17 +57,21 @@ def test_an_object_reads_as_a_mip_class(folder):
     scene = load_scene(PoseConfig.from_command_line(arguments).data, folder.name)
     assert len(scene.gallery) == 5 and scene.has_masks
     labels = [query.label for query in scene.queries]
-    assert labels.count(0) == 2 and 1 <= labels.count(1) <= 4
+    assert labels.count(0) == 4 and labels.count(1) in (2, 4, 6, 8)
     assert set(true_query_cameras(scene)) == {query.id for query in scene.queries}
     for query in scene.queries:
         share = query.mask().float().mean()
         assert (share == 0) == (query.label == 0) and share < 0.2
     frames = json.loads((folder / "transforms_test.json").read_text())["frames"]
     assert {frame["light"] for frame in frames} <= {"A", "other"}
+    first, second = frames[:2]  # one view under two lights
+    assert first["transform_matrix"] == second["transform_matrix"]
+    first, second = (scene.queries[k].image() for k in range(2))
+    assert (first - second).abs().mean() > 0.01
 
 
 def test_an_object_is_its_seed_s(tmp_path, monkeypatch):
-    for name, value in {"SIDE": 48, "GALLERY_VIEWS": 1, "FLAWLESS": 1, "DEFECTIVE": 0}.items():
+    for name, value in (SMALL | {"GALLERY_VIEWS": 1, "FLAWLESS": 1, "DEFECTIVE": 0}).items():
         monkeypatch.setattr(solid_objects, name, value)
     photographs = []
     for name, seed in {"first": 1, "again": 1, "other": 2}.items():
