@@ -23,8 +23,9 @@ from tests.test_pose_refinement import speckled_shell
 FOV_X = 0.6
 SIDE = 64
 FAST = "--resolution 64 --iterations 400 --initial_points 500 --max_gaussians 1500"
-FAST += " --densify_until 0 --sh_degree 0 --coarse_factor 1 --match_views 0 --start_virtual_views 12"
-FAST += " --start_rotations 1 --start_candidates 3 --start_aligned 2 --start_align_steps 6"
+FAST += " --densify_until 0 --sh_degree 0 --coarse_factor 1 --match_views 0"
+FAST += " --start_virtual_views 12 --start_rotations 1 --start_candidates 3 --start_aligned 2"
+FAST += " --start_align_steps 6"
 FAST += " --start_model_steps 150"
 FAST += " --iter_num 60 --device cpu --false_alarm_rate 0.2"
 
