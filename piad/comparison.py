@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from piad.poses import PoseStore
 
 OK, NOT_FOUND = "ok", "not_found"
-METHOD_VERSION = 9  # raise when the comparison's code gives other maps from the same inputs
+SIDE_TOP = 1.0  # percent of the pixels by whose mean two sides are told apart
+METHOD_VERSION = 10  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ class Comparer:
         """Compare queries of one size at once; what is kept on disk is not compared again.
 
         A query with a rival pose is compared at both, and the one that leaves less to explain
-        counts: a flawless object seen from the wrong side differs where nothing is wrong.
+        counts: a flawless object seen from the wrong side differs where nothing is wrong, and in
+        more places than a defect does (`SIDE_TOP`).
         """
         found = [self._kept(job) for job in jobs]
         todo = [k for k, comparison in enumerate(found) if comparison is None]
@@ -149,11 +151,12 @@ class Comparer:
             shots = [jobs[k].shots(self.detail) for k in todo]
             judge = self.net, self.cfg, self.normality, self.change
             maps, renderings = anomalies_at(self.models, sum(shots, []), *judge)
-            content = image_scores(maps, self.cfg), maps, _bytes(renderings)
+            differs = image_scores(maps, replace(self.cfg, detect_top=SIDE_TOP))
+            content = image_scores(maps, self.cfg), differs, maps, _bytes(renderings)
             sides = (part.cpu().split([len(own) for own in shots]) for part in content)
-            for k, scores, own_maps, drawn in zip(todo, *sides, strict=True):
+            for k, scores, differences, own_maps, drawn in zip(todo, *sides, strict=True):
                 path, key = self._place(jobs[k])
-                side = int(scores.argmin())
+                side = int(differences.argmin())
                 score = float(scores[side])
                 _keep(path, key, score, side, own_maps[side].numpy(), drawn[side].numpy())
                 found[k] = _compared(jobs[k], score, side, path)

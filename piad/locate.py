@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from piad.scenes import Query, Scene
     from retrieval import InitialPoseConfig
 
-VERSION = 3  # raise when the same inputs give other records
+VERSION = 4  # raise when the same inputs give other records
 
 
 def make_target(query: Query, reflectance_query: Query, device: torch.device) -> Target:
@@ -211,6 +211,7 @@ def pose_record(
         "agreement_limit": verdict.limit,
         "likeness": refined.likeness,
         "rival_likeness": refined.rival_likeness,
+        "rival_agreement": refined.rival_agreement,
     }
     if verdict.refused:
         reason = refusal("agreement", verdict.agreement, verdict.limit)

@@ -110,7 +110,8 @@ class RefinedPose:
     twist (rho, phi), from the residuals' weights (second_order only); agreement: of query
     and rendering at full resolution, 0..1 (`closeness`); likeness: of the hypothesis that was
     chosen by it, and rival_likeness: the highest of those on clearly different sides (None where
-    there was none); rival: world_to_camera [4, 4] of one on such a side that was refined as well.
+    there was none); rival: world_to_camera [4, 4] of one on such a side that was refined as well;
+    rival_agreement: its agreement, where it was turned to that side (`piad.turns`).
     """
 
     world_to_camera: Tensor
@@ -124,3 +125,4 @@ class RefinedPose:
     likeness: float | None = None
     rival_likeness: float | None = None
     rival: Tensor | None = None
+    rival_agreement: float | None = None

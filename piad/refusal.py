@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 VERSION = 2  # of the figure: raise it when the same images give another
 OWN_VIEWS = 24  # photographs, spread over the gallery, whose agreement is measured
+AGREEMENT_TIE = 2.5  # times `tie_margin`: agreements of two sides are further apart than likenesses
 DOUBT_STEPS = 8  # systems at full resolution before a pose is refused that had none
 
 
@@ -40,8 +41,8 @@ class Verdict:
 
     refused: its agreement is below limit, the share `refuse_below` of the gallery's (None: nothing
     is refused); ambiguous: the agreement is below the share `doubt_below`, or a clearly different
-    pose looks nearly as much like the query; message: why, for the terminal, empty when there is
-    nothing to say.
+    pose looks nearly as much like the query, or agrees with it nearly as much; message: why, for
+    the terminal, empty when there is nothing to say.
     """
 
     agreement: float
@@ -62,7 +63,10 @@ def decide(refined: RefinedPose, own: float | None, cfg: RefineConfig) -> Verdic
     # a figure that is not a number is refused
     refused = limit is not None and not agreement >= limit
     rival = refined.rival_likeness
-    tie = not refused and rival is not None and refined.likeness - rival < cfg.tie_margin
+    alike = rival is not None and refined.likeness - rival < cfg.tie_margin
+    agreeing = refined.rival_agreement
+    close = agreeing is not None and agreement - agreeing < AGREEMENT_TIE * cfg.tie_margin
+    tie = not refused and (alike or close)
     doubt = not refused and own is not None and agreement < cfg.doubt_below * own
     message = ""
     if refused:
@@ -75,6 +79,11 @@ def decide(refined: RefinedPose, own: float | None, cfg: RefineConfig) -> Verdic
             f"agreement {agreement:.2f} with the rendering at the refined pose is below "
             f"{cfg.doubt_below * own:.2f}, doubt_below = {cfg.doubt_below:g} of the gallery's own "
             f"{own:.2f}; look at its figure"
+        )
+    elif tie and not alike:
+        message = (
+            f"agreement {agreement:.2f}, a clearly different pose has {agreeing:.2f}: less apart "
+            f"than {AGREEMENT_TIE:g} tie_margin = {AGREEMENT_TIE * cfg.tie_margin:g}"
         )
     elif tie:
         message = (

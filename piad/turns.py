@@ -2,8 +2,9 @@
 
 A knob with fourteen dots is nearly itself when turned by one of them, and start poses are found for
 a few sides alone. Once per object its twins are sought: turns after which it looks like itself. All
-of them are tried on every query; on a doubtful one turns about the axes of the object's spread too.
-The most alike are refined beside the pose that was found. Measured in docs/method_refinement.md.
+of them are tried on every query; on a doubtful one of another object, turns about the axes of its
+spread. The most alike are refined too, and what agrees most with the query counts. Measured in
+docs/method_refinement.md.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ TWINS = 40  # at most
 TWIN = 0.5  # likeness with itself from which on an object is a twin of its own
 HOPEFUL = 0.3  # ... before it is aligned with itself
 SAME_DEG = 5.0  # twins that differ by less are one
-BEHIND = 0.1  # in likeness, or agreement: what a turned pose may lack, not yet refined
+TWIN_BEHIND, BEHIND = 0.2, 0.1  # agreement, likeness that a turned pose may lack, not yet refined
 DOUBT = 0.4  # share of the gallery's own agreement below which a pose is doubtful
 
 
@@ -222,15 +223,16 @@ class Turns:
             poses = pose @ self.twins
             queries = full.take([0] * len(poses))
             agreement = closeness_of(queries, poses, self.models, self.weight)
-            turned, own = Turned(poses, torch.tensor(agreement)[:, 1]), found.agreement
+            turned = Turned(poses, torch.tensor(agreement)[:, 1])
+            least = found.agreement - TWIN_BEHIND
         elif doubtful:
             small = at_scale(full, SCALE)
             turned = joined(look_around(small, pose, axis, self.models) for axis in self.axes)
-            own = small_likeness(small, pose[None], self.models).item()
+            least = small_likeness(small, pose[None], self.models).item() - BEHIND
         else:
             return []
         turned = turned.best(count)
-        return list(turned.poses[turned.likeness > own - BEHIND])
+        return list(turned.poses[turned.likeness > least])
 
 
 def object_turns(
@@ -267,20 +269,35 @@ def refine_turned(
         own: the gallery's own agreement (`piad.refusal`); None: no pose is doubtful.
     """
     limit = 0.0 if own is None else DOUBT * own
-    again: dict[int, list[Tensor]] = {}
-    for index, (target, found) in enumerate(zip(targets, refined, strict=True)):
-        if found is None:
-            continue
-        rivals = turns.rivals(target, found, found.agreement < limit, cfg.turned_poses)
-        if rivals:
-            known = [] if found.rival is None or len(turns.twins) else [found.rival]
-            again[index] = [found.world_to_camera, *known, *rivals]
+    tried = [
+        (index, pose)
+        for index, (target, found) in enumerate(zip(targets, refined, strict=True))
+        if found is not None
+        for pose in turns.rivals(target, found, found.agreement < limit, cfg.turned_poses)
+    ]
+    asked, starts = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
+    beside: dict[int, list[RefinedPose]] = {}
+    for (index, _), found in zip(
+        tried, refine_poses(asked, starts, turns.models, cfg, lent), strict=True
+    ):
+        beside.setdefault(index, []).append(found)
     chosen = list(refined)
-    asked = [targets[i] for i in again]
-    others = refine_poses(asked, list(again.values()), turns.models, cfg, lent)
-    for index, other in zip(again, others, strict=True):
-        first = refined[index]
-        best = other if other.agreement >= first.agreement else first
-        spent = {"steps": first.steps + other.steps, "seconds": first.seconds + other.seconds}
-        chosen[index] = replace(best, trace=first.trace + other.trace[1:], **spent)
+    for index, others in beside.items():
+        chosen[index] = _most_agreeing(refined[index], others)
     return chosen
+
+
+def _most_agreeing(first: RefinedPose, others: Sequence[RefinedPose]) -> RefinedPose:
+    """Of refined poses of a query that which agrees most; its rival is the next on another side."""
+    found = sorted([first, *others], key=lambda one: -one.agreement)
+    best, pose = found[0], found[0].world_to_camera
+    apart = (one for one in found[1:] if pose_error(one.world_to_camera, pose)[0] > DISTINCT_DEG)
+    rival = next(apart, None)
+    if rival is not None:
+        best = replace(best, rival=rival.world_to_camera, rival_agreement=rival.agreement)
+    return replace(
+        best,
+        steps=sum(one.steps for one in found),
+        seconds=sum(one.seconds for one in found),
+        trace=first.trace if found[0] is first else first.trace + best.trace,
+    )
