@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.make import board, cameras, lights, masks, objects, photo, reconstruct
+from data.make import board, cameras, lights, masks, objects, padlock, photo, reconstruct
 from data.make.queries import plan_queries
 
 DATA = Path(__file__).parents[1] / "data"
@@ -230,6 +230,18 @@ def test_a_defective_board_differs_in_the_parts_it_names():
             count = int(defect.get("count", 1))
             assert moved == list(range(defect["part"], defect["part"] + count))
             assert all((whole[k].form == "pin") == (kind == "bent") for k in moved)
+
+
+@pytest.mark.parametrize("kind", ["dent", "missing", "cut"])
+def test_a_defective_padlock_has_another_shape_near_the_defect_only(kind):
+    axes = [np.arange(a, b, 0.03) for a, b in zip(padlock.LOW, padlock.HIGH, strict=True)]
+    grid = np.meshgrid(*axes, indexing="ij")
+    flawless = padlock.distance(*grid) < 0
+    for seed in range(12):
+        defect = padlock.random_defect(kind, np.random.default_rng(seed))
+        differs = flawless != (padlock.distance(*grid, defect) < 0)
+        away = np.linalg.norm(np.stack(grid, -1)[differs] - defect["centre"], axis=-1)
+        assert len(away) and away.max() < 0.3
 
 
 def test_another_draw_has_other_seeds_and_the_same_names():

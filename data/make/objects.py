@@ -31,6 +31,7 @@ OBJECTS = {
     "Bracket": Kind("bracket", ("dent", "missing", "scratch", "plugged")),
     "Jug": Kind("jug", ("chip", "crack", "crawl", "run")),
     "Board": Kind("board", ("missing", "skewed", "bent", "scorch")),
+    "Padlock": Kind("padlock", ("scratch", "corrosion", "dent", "missing", "cut")),
 }
 
 
