@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.make import board, cameras, lights, masks, objects, padlock, photo, reconstruct
+from data.make import board, cameras, lights, masks, objects, padlock, photo, reconstruct, toy_car
 from data.make.queries import plan_queries
 
 DATA = Path(__file__).parents[1] / "data"
@@ -232,16 +232,31 @@ def test_a_defective_board_differs_in_the_parts_it_names():
             assert all((whole[k].form == "pin") == (kind == "bent") for k in moved)
 
 
-@pytest.mark.parametrize("kind", ["dent", "missing", "cut"])
-def test_a_defective_padlock_has_another_shape_near_the_defect_only(kind):
-    axes = [np.arange(a, b, 0.03) for a, b in zip(padlock.LOW, padlock.HIGH, strict=True)]
+SOLIDS = [(padlock, kind) for kind in ("dent", "missing", "cut")]
+SOLIDS += [(toy_car, kind) for kind in ("dent", "missing")]
+
+
+@pytest.mark.parametrize("module, kind", SOLIDS)
+def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
+    axes = [np.arange(a, b, 0.03) for a, b in zip(module.LOW, module.HIGH, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij")
-    flawless = padlock.distance(*grid) < 0
+    flawless = module.distance(*grid) < 0
     for seed in range(12):
-        defect = padlock.random_defect(kind, np.random.default_rng(seed))
-        differs = flawless != (padlock.distance(*grid, defect) < 0)
+        defect = module.random_defect(kind, np.random.default_rng(seed))
+        differs = flawless != (module.distance(*grid, defect) < 0)
         away = np.linalg.norm(np.stack(grid, -1)[differs] - defect["centre"], axis=-1)
         assert len(away) and away.max() < 0.3
+
+
+@pytest.mark.parametrize("smeared", [0, 1])
+def test_a_misprint_stays_within_its_disc(smeared):
+    centre = np.array([toy_car.DOOR[0], 0.44, toy_car.DOOR[1]])
+    points = centre + np.random.default_rng(0).uniform(-0.4, 0.4, (4000, 3)) * [1, 0, 1]
+    defect = {"kind": "misprint", "face": toy_car.LEFT, "centre": centre, "radius": 0.22}
+    defect |= {"smeared": smeared, "across": 0.08, "down": 0.02}
+    differs = toy_car.ink(points, toy_car.LEFT) != toy_car.ink(points, toy_car.LEFT, defect)
+    assert differs.any() and np.linalg.norm(points - centre, axis=1)[differs].max() < 0.22
+    assert (toy_car.ink(points, toy_car.RIGHT) == toy_car.ink(points, toy_car.RIGHT, defect)).all()
 
 
 def test_another_draw_has_other_seeds_and_the_same_names():

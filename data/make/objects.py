@@ -32,6 +32,7 @@ OBJECTS = {
     "Jug": Kind("jug", ("chip", "crack", "crawl", "run")),
     "Board": Kind("board", ("missing", "skewed", "bent", "scorch")),
     "Padlock": Kind("padlock", ("scratch", "corrosion", "dent", "missing", "cut")),
+    "ToyCar": Kind("toy_car", ("scratch", "chip", "missing", "dent", "misprint")),
 }
 
 

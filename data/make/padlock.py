@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
+from .marks import before_dent, scratched
 from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -81,17 +82,6 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
     }
 
 
-def _before_dent(x, y, z, defect: dict | None):
-    """Where the material at x, y, z was before a dent pressed it in; arrays of one shape."""
-    if not defect or defect["kind"] != "dent":
-        return x, y, z
-    away = [v - c for v, c in zip((x, y, z), defect["centre"], strict=True)]
-    deep = sum(v * n for v, n in zip(away, defect["normal"], strict=True))
-    across = (sum(v * v for v in away) - deep**2) / defect["radius"] ** 2
-    pressed = defect["depth"] * np.clip(1 - across, 0, 1) ** 2 * smoothstep((deep + 0.24) / 0.12)
-    return tuple(v + pressed * n for v, n in zip((x, y, z), defect["normal"], strict=True))
-
-
 def parts(x, y, z, defect: dict | None = None):
     """Distance-like values of body, band, shackle, rivets and keyhole disc, each as x."""
     kind = defect["kind"] if defect else None
@@ -144,14 +134,14 @@ def _notch(x, y, z, defect):
 
 def distance(x, y, z, defect: dict | None = None):
     """Distance-like value of the solid, negative inside; arrays of one shape, world units."""
-    return np.minimum.reduce(parts(*_before_dent(x, y, z, defect), defect))
+    return np.minimum.reduce(parts(*before_dent(x, y, z, defect), defect))
 
 
 def mesh(defect: dict | None = None) -> Mesh:
     """The padlock's surface with colour, metallic and roughness per vertex."""
     kind = defect["kind"] if defect else None
     solid = mesh_from_distance(lambda x, y, z: distance(x, y, z, defect), LOW, HIGH, STEP)
-    x, y, z = _before_dent(*solid.vertices.T, defect)
+    x, y, z = before_dent(*solid.vertices.T, defect)
     points = np.stack([x, y, z], 1)
     part = np.abs(parts(x, y, z, defect)).argmin(0)
     look = LOOKS[part]  # colour, metallic, roughness, [N, 5]
@@ -167,7 +157,7 @@ def mesh(defect: dict | None = None) -> Mesh:
     hidden |= (part == 4) & (z > BOTTOM + 0.05)  # end of the keyhole
     look[hidden] = (*SOOT, 0, 0.8)
     if kind == "scratch":
-        groove = _scratched(points, defect)
+        groove = scratched(points, defect)
         look[groove & brass], look[groove & band] = (*BRIGHT, 0.6, 0.5), (*SCUFF, 0, 0.6)
     if kind == "corrosion":
         reach = np.linalg.norm(points - np.array(defect["centre"]), axis=1) / defect["radius"]
@@ -188,17 +178,6 @@ def mesh(defect: dict | None = None) -> Mesh:
 
 def _mottle(points, frequency, seed):
     return fractal_noise_3d(points, frequency, seed, 4)
-
-
-def _scratched(points, defect):
-    away = points - np.array(defect["centre"])
-    normal = np.array(defect["normal"])
-    side = unit(np.cross(normal, [0.1, 0.1, 1.0]))
-    line = np.cos(defect["angle"]) * side + np.sin(defect["angle"]) * np.cross(normal, side)
-    along, across = away @ line, away @ np.cross(normal, line)
-    width = defect["width"] * np.clip(1 - (along / defect["length"]) ** 2, 0, 1)
-    on_face = np.abs(away @ normal) < 0.1
-    return on_face & (np.abs(across + 0.015 * np.sin(along * 11)) < width)
 
 
 def _print_at(across, z, side):

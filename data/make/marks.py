@@ -1,0 +1,29 @@
+"""A dent and a scratch, as several of the objects have them."""
+
+import numpy as np
+
+from .lights import smoothstep
+from .mesh import unit
+
+
+def before_dent(x, y, z, defect: dict | None):
+    """Where the material at x, y, z was before a dent pressed it in; arrays of one shape."""
+    if not defect or defect["kind"] != "dent":
+        return x, y, z
+    away = [v - c for v, c in zip((x, y, z), defect["centre"], strict=True)]
+    deep = sum(v * n for v, n in zip(away, defect["normal"], strict=True))
+    across = (sum(v * v for v in away) - deep**2) / defect["radius"] ** 2
+    pressed = defect["depth"] * np.clip(1 - across, 0, 1) ** 2 * smoothstep((deep + 0.24) / 0.12)
+    return tuple(v + pressed * n for v, n in zip((x, y, z), defect["normal"], strict=True))
+
+
+def scratched(points, defect: dict) -> np.ndarray:
+    """Which of the points [N, 3] of a surface lie in a scratch, [N] bool."""
+    away = points - np.array(defect["centre"])
+    normal = np.array(defect["normal"])
+    side = unit(np.cross(normal, [0.1, 0.1, 1.0]))
+    line = np.cos(defect["angle"]) * side + np.sin(defect["angle"]) * np.cross(normal, side)
+    along, across = away @ line, away @ np.cross(normal, line)
+    width = defect["width"] * np.clip(1 - (along / defect["length"]) ** 2, 0, 1)
+    on_face = np.abs(away @ normal) < 0.1
+    return on_face & (np.abs(across + 0.015 * np.sin(along * 11)) < width)
