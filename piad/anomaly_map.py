@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from piad.change_net import ChangeNet
 
 TRUNCATE = 4.0  # Gaussian windows reach so many standard deviations
-NET_SIGMA = 1.5  # px, smoothing of the change net's map: a crack is thinner than `detect_sigma`
+NET_SIGMA = 0.7  # px, smoothing of the change net's map: a crack is thinner than `detect_sigma`
 UNSEEN = 0.3  # what distances count where the net is sure that nothing has changed
 LEAST_LOGIT = -3.0  # where they count (1 + UNSEEN) / 2
 
