@@ -98,7 +98,7 @@ class DetectConfig:
     detect_sigma: float = _option(
         4.0,
         "standard deviation of the distances' Gaussian smoothing, px; the change net's map is "
-        "smoothed by 1.5 px at most",
+        "smoothed by 0.7 px at most",
     )
     detect_top: float = _option(
         0.05, "image score: mean of the highest so many percent of the pixels; 0: the maximum"

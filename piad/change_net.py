@@ -230,6 +230,26 @@ class ChangeNet(nn.Module):
             save_file(tensors, temporary, metadata={"about": json.dumps(about)})
 
 
+def read_change_net(path: Path) -> tuple[ChangeNet, dict]:
+    """A net with its weights, and what is written beside them: features, choices, shape.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    try:
+        with safe_open(path, "pt") as content:
+            about = json.loads((content.metadata() or {})["about"])
+            tensors = {name: content.get_tensor(name) for name in content.keys()}
+        net = ChangeNet(**about["shape"])
+        net.load_state_dict(tensors)
+        return net, {key: about[key] for key in ("features", "choices", "shape")}
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"cannot read the change net's weights {path} ({' '.join(str(error).split())[:120]}); "
+            "get the file again, or set detect_change = 0"
+        ) from error
+
+
 def load_change_net(
     cfg: DetectConfig, features: Features, device: torch.device | str, path: Path = SHIPPED_WEIGHTS
 ) -> ChangeNet | None:
@@ -240,18 +260,8 @@ def load_change_net(
     """
     if cfg.detect_change == 0:
         return None
-    try:
-        with safe_open(path, "pt") as content:
-            about = json.loads((content.metadata() or {})["about"])
-            tensors = {name: content.get_tensor(name) for name in content.keys()}
-        net = ChangeNet(**about["shape"])
-        net.load_state_dict(tensors)
-        trained = about["features"], about["choices"]
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(
-            f"cannot read the change net's weights {path} ({' '.join(str(error).split())[:120]}); "
-            "get the file again, or set detect_change = 0"
-        ) from error
+    net, about = read_change_net(path)
+    trained = about["features"], about["choices"]
     if features.name != trained[0]:
         print(f"change net: none (it was trained on {trained[0]})")
         return None

@@ -1,13 +1,14 @@
 """Train the change net on random objects with defects.
 
-    python -m piad.solid_objects data/solid_objects --count 370 --seed 5 --device cuda
-    python -m piad.train_change data/solid_objects --seed 10
+    python -m piad.solid_objects data/solid_objects --count 217 --seed 7 --device cuda
+    python -m piad.train_change data/solid_objects --start retrieval/model/change.safetensors
+        --kinds changes --runs 2 --rate 1.5e-3 --keep 0.5
 
 Every object is taught as `pose_estimation.py` does, its queries are compared at about their true
 poses (kept beside the object, comparison.pt), and the net learns to tell defects from what another
-light changes. Every twentieth object is held out and measured at the end. Four H200s made
-and compared 41 objects a minute, fifteen processes on each under MPS, of which a large object takes
-up to 11 GB. Any object in the MIP layout with masks and transforms_test.json can take part.
+light changes. Every twentieth object is held out and measured at the end. An H100 makes
+and compares 10 objects a minute, eight processes under MPS, of which a large object takes up to
+11 GB. Any object in the MIP layout with masks and transforms_test.json can take part.
 docs/method_detection.md has the loss.
 """
 
@@ -17,6 +18,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,7 +31,7 @@ from gaussian_renderer.files import atomic_path
 from piad.anomaly import DetectConfig
 from piad.anomaly_map import gaussian_smooth, join_branches
 from piad.change_data import LAYERS, examples, unpacked
-from piad.change_net import KINDS, SHIPPED_WEIGHTS, ChangeNet
+from piad.change_net import KINDS, SHIPPED_WEIGHTS, ChangeNet, read_change_net
 from piad.cli import choose_device, progress, run_script
 from piad.config import PoseConfig
 from piad.features import load_features
@@ -185,10 +187,17 @@ def loss_of(logits: Tensor, mask: Tensor, label: Tensor) -> Tensor:
     return PIXEL * pixel + DICE * dice.sum() / label.sum().clamp_min(1) + IMAGE * image
 
 
-def train(net: nn.Module, data: dict[str, Tensor], chosen: Tensor, steps: int, batch: int) -> None:
+def train(
+    net: nn.Module,
+    data: dict[str, Tensor],
+    chosen: Tensor,
+    steps: int,
+    batch: int,
+    rate: float = LEARNING_RATE,
+) -> None:
     """AdamW with a one-cycle rate on the examples `chosen` (indices); `net`: a member."""
-    optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps)
     device, draw = chosen.device, balanced_batches(data, chosen)
     for _ in progress(range(steps), "training"):
         seen = augmented(Batch.of(data, draw(batch).to(device)))
@@ -200,6 +209,27 @@ def train(net: nn.Module, data: dict[str, Tensor], chosen: Tensor, steps: int, b
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         schedule.step()
+
+
+def train_averaged(net: nn.Module, learn: Callable[[], None], runs: int, keep: float) -> None:
+    """Several runs from a net's weights, averaged: nearly as good as all of them together.
+
+    What ends runs from the same weights can be averaged (Wortsman et al., Model soups, 2022).
+
+    Args:
+        learn: trains the net, another way each time.
+        keep: share of the weights it begins with in the mean, 0..1.
+    """
+    begin = {name: value.clone() for name, value in net.state_dict().items()}
+    parts = [(keep, begin)]
+    for _ in range(runs):
+        net.load_state_dict(begin)
+        learn()
+        end = {name: value.clone() for name, value in net.state_dict().items()}
+        parts.append(((1 - keep) / runs, end))
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(sum(share * weights[name] for share, weights in parts))
 
 
 @torch.no_grad()
@@ -242,9 +272,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--kinds", nargs="+", default=KINDS, choices=KINDS, help="of the nets, trained one by one"
     )
+    parser.add_argument(
+        "--start", type=Path, help="weights to go on from; members not in --kinds stay"
+    )
+    parser.add_argument("--rate", type=float, default=LEARNING_RATE, help="highest learning rate")
+    parser.add_argument("--runs", type=int, default=1, help="from --start, averaged")
+    parser.add_argument("--keep", type=float, default=0.0, help="share of --start in that mean")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
+    if arguments.start is None and (arguments.runs > 1 or arguments.keep > 0):
+        raise UserError(
+            "--runs and --keep average what begins with the same weights; name them with --start"
+        )
     device = choose_device(arguments.device)
     folders = sorted(path.parent for path in arguments.objects.glob("*/transforms_test.json"))
     if len(folders) < HELD_OUT:
@@ -257,10 +297,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(arguments.seed)
     channels = [data[f"changes_{layer}"].shape[1] for layer in range(LAYERS)]
     shape = data["maps"].shape[1], channels, arguments.width, arguments.width // 2
-    net = ChangeNet(*shape, arguments.kinds).to(device)
+    net = ChangeNet(*shape, arguments.kinds)
+    if arguments.start is not None:
+        net, _ = read_change_net(arguments.start)
+    net.to(device)
     aside = data["group"] % HELD_OUT == 0
-    for member in net.members:
-        train(member, data, (~aside).nonzero()[:, 0], arguments.steps, arguments.batch)
+    taught = data, (~aside).nonzero()[:, 0], arguments.steps, arguments.batch, arguments.rate
+    for kind, member in zip(net.shape["kinds"], net.members, strict=True):
+        if kind in arguments.kinds:
+            learn = partial(train, member, *taught)
+            train_averaged(member, learn, arguments.runs, arguments.keep)
     for name, figures in measures(net, data, aside.nonzero()[:, 0]).items():
         print(name, {key: round(float(value), 4) for key, value in figures.items()})
     cfg = DetectConfig()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from PIL import Image
 
 from gaussian_renderer.errors import UserError
 from piad import solid_objects, train_change
+from piad.anomaly import DetectConfig
 from piad.change_data import packed, unpacked
-from piad.change_net import KINDS, ChangeNet
+from piad.change_net import KINDS, ChangeNet, read_change_net
 from piad.config import PoseConfig
 from piad.random_defects import KINDS as DEFECTS
 from piad.random_defects import LINES, PART_KINDS, random_defect
@@ -29,6 +31,7 @@ from piad.train_change import (
     loss_of,
     measures,
     train,
+    train_averaged,
 )
 from piad.true_poses import true_query_cameras
 
@@ -336,6 +339,50 @@ def test_a_missed_crack_costs_more_for_each_pixel_than_a_missed_stain():
     masks[1, ..., 20:60, 20:60] = 1  # 1600 px
     missed = [float(loss_of(torch.full_like(own, -3.0), own, label) / own.sum()) for own in masks]
     assert missed[0] > 3 * missed[1]
+
+
+def test_runs_from_the_same_weights_are_averaged():
+    net = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1))
+    began, ends = [], iter((2.0, 4.0))
+
+    def learn():
+        began.append(net[0].weight.item())
+        net[0].weight.data.fill_(next(ends))
+        net[1].num_batches_tracked += 1
+
+    net[0].weight.data.fill_(1.0)
+    train_averaged(net, learn, runs=2, keep=0.5)
+    assert began == [1.0, 1.0]
+    assert net[0].weight.item() == pytest.approx(0.5 * 1 + 0.25 * 2 + 0.25 * 4)
+    ends = iter((5.0,))
+    train_averaged(net, learn, runs=1, keep=0.0)
+    assert net[0].weight.item() == 5.0
+
+
+def test_training_goes_on_from_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_change, "HELD_OUT", 2)
+    for number in range(4):
+        folder = tmp_path / f"objects/object_{number}"
+        folder.mkdir(parents=True)
+        (folder / "transforms_test.json").write_text("{}")
+        made_up(folder / train_change.KEPT, number)
+    start, end = tmp_path / "start.safetensors", tmp_path / "end.safetensors"
+    monkeypatch.setattr(train_change, "load_features", lambda *_: SimpleNamespace(name="some"))
+    torch.manual_seed(0)
+    net = ChangeNet(channels=(6, 8, 10), width=8, fine=4)
+    net.save(start, "some", DetectConfig())
+    common = [str(tmp_path / "objects"), "--device", "cpu", "--steps", "2", "--batch", "8"]
+    going_on = ["--start", str(start), "--kinds", "changes", "--runs", "2", "--keep", "0.5"]
+    train_change.main([*common, *going_on, "--output", str(end)])
+    (before, _), (after, about) = read_change_net(start), read_change_net(end)
+    assert about["features"] == "some"
+    same = [
+        all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+        for old, new in zip(before.members, after.members, strict=True)
+    ]
+    assert same == [KINDS[0] == "surface", KINDS[1] == "surface"]
+    with pytest.raises(UserError, match="--start"):
+        train_change.main([*common, "--runs", "2"])
 
 
 def test_too_few_objects_are_named(tmp_path):
