@@ -115,7 +115,8 @@ def load(cfg: TestConfig, device: torch.device) -> tuple[Comparer, list[Shot]]:
         comparer = Comparer(*names, run.results / "maps", normality, detail, change)
         pairs = pair_by_id(scene.queries, reflectance.queries)
         jobs = [Job(query, other, run.poses[query.id]) for query, other in pairs]
-        return comparer, [job.shots(detail)[0] for job in jobs if job.poses]
+        jobs = sorted((job for job in jobs if job.poses), key=comparer.sizes)
+        return comparer, [job.shots(detail)[0] for job in jobs]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from piad.anomaly import DetectConfig, Features
 from piad.anomaly_map import image_scores
 from piad.fingerprint import query_fingerprint
 from piad.scenes import Query
-from piad.scoring import Shot, anomalies_at, batch_size, batches, image_size
+from piad.scoring import Shot, anomalies_at, batch_size, batches, close_up, image_size
 
 if TYPE_CHECKING:
     from piad.change_net import ChangeNet
@@ -84,15 +84,19 @@ class Job:
         found = (self.record.get(f"{kind}camera_to_world") for kind in ("", "rival_"))
         return [pose for pose in found if pose is not None]
 
-    def shots(self, detail: GalleryDetail | None) -> list[Shot]:
-        """What is compared, at each pose."""
-        cameras = [
+    @property
+    def cameras(self) -> list[Camera]:
+        """The camera at each pose."""
+        return [
             Camera.from_opengl(self.query.intrinsics, torch.tensor(pose, dtype=torch.float64))
             for pose in self.poses
         ]
+
+    def shots(self, detail: GalleryDetail | None) -> list[Shot]:
+        """What is compared, at each pose."""
         images = self.query.image(), self.reflectance.image()
         lent = None if detail is None else detail.at
-        return [Shot(camera, *images, lent) for camera in cameras]
+        return [Shot(camera, *images, lent) for camera in self.cameras]
 
 
 class Comparer:
@@ -162,6 +166,11 @@ class Comparer:
                 found[k] = _compared(jobs[k], score, side, path)
         return found
 
+    def sizes(self, job: Job) -> tuple[tuple[int, int], ...]:
+        """Sizes of a query and of the parts of it that are compared, px."""
+        parts = (close_up(self.models, camera, self.cfg).size for camera in job.cameras)
+        return image_size(job.query.intrinsics), *parts
+
     def _kept(self, job: Job) -> Comparison | None:
         """The comparison of a query that has no pose or that was compared before."""
         if not job.poses:
@@ -195,16 +204,18 @@ def compare_all(
             f"poses.json has no pose for {len(missing)} of {len(pairs)} queries, the first is "
             f"{missing[0]}; run pose_estimation.py to its end first"
         )
-    jobs = (
+    jobs = [
         Job(query, reflectance, records[query.id], lights.get(query.id))
-        for query, reflectance in progress(pairs)
-    )
-    size = batch_size(comparer.models.background.device)
-    return [
-        comparison
-        for batch in batches(jobs, size, lambda job: image_size(job.query.intrinsics))
-        for comparison in comparer.compare_batch(batch)
+        for query, reflectance in pairs
     ]
+    order = sorted(jobs, key=comparer.sizes)  # close-ups of one size are compared at once
+    size = batch_size(comparer.models.background.device)
+    found = {
+        comparison.query.id: comparison
+        for batch in batches(progress(order), size, lambda job: image_size(job.query.intrinsics))
+        for comparison in comparer.compare_batch(batch)
+    }
+    return [found[job.query.id] for job in jobs]
 
 
 def pair_by_id(queries: list[Query], reflectance: list[Query]) -> list[tuple[Query, Query]]:

@@ -65,13 +65,18 @@ def image_size(intrinsics: Intrinsics) -> tuple[int, int]:
     return intrinsics.height, intrinsics.width
 
 
+def close_up(models: ModelPair, camera: Camera, cfg: DetectConfig) -> Window:
+    """The part of a camera's photographs that is compared."""
+    return whole(camera) if cfg.detect_zoom == 1 else object_window(models, camera)
+
+
 def close_ups(
     models: ModelPair, shots: Sequence[Shot], cfg: DetectConfig
 ) -> list[list[tuple[int, Shot, Window]]]:
     """Shots cut to the object, those of one size together, with their numbers and windows."""
     groups: dict[tuple[int, int], list[tuple[int, Shot, Window]]] = {}
     for index, shot in enumerate(shots):
-        part = whole(shot.camera) if cfg.detect_zoom == 1 else object_window(models, shot.camera)
+        part = close_up(models, shot.camera, cfg)
         groups.setdefault(part.size, []).append((index, cut(shot, part), part))
     return list(groups.values())
 

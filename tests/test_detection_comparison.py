@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from gaussian_renderer.camera import Camera
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_image
 from piad.anomaly import DetectConfig
+from piad.close_up import Window
 from piad.comparison import Comparer, compare_all, pair_by_id
 from piad.scoring import batches
 from tests.detection_scene import IDENTITY_POSE, FlatModels, SeededNet, object_image, write_query
@@ -163,6 +165,39 @@ def test_a_batch_is_compared_in_one_pass_as_its_queries_alone(world, monkeypatch
     pairs = [(q, q) for q in (*queries, small)]
     assert compare_all(comparer(world, net), pairs, records, {})[:2] == together
     assert net.passes == 1
+
+
+def test_close_ups_of_one_size_are_compared_at_once_and_results_keep_their_order(
+    world, monkeypatch
+):
+    root, models, _ = world
+    side = {}
+
+    def close_up(models, camera, cfg):
+        width = side[tuple(camera.world_to_camera[:3, 3].tolist())]
+        return Window(0, 0, width, 40)
+
+    monkeypatch.setattr("piad.comparison.close_up", close_up)
+    monkeypatch.setattr("piad.scoring.BATCH", {"cpu": 2})
+    queries, records = [], {}
+    for number, width in enumerate((24, 40, 24, 40)):
+        queries.append(write_query(root, f"good/{number:03}", object_image(number)[0]))
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[0, 3] = number
+        camera = Camera.from_opengl(queries[-1].intrinsics, pose)
+        side[tuple(camera.world_to_camera[:3, 3].tolist())] = width
+        records[queries[-1].id] = {"status": "ok", "camera_to_world": pose.tolist()}
+    mine, seen = comparer(world, SeededNet()), []
+    compare = mine.compare_batch
+
+    def compare_batch(jobs):
+        seen.append([job.query.id for job in jobs])
+        return compare(jobs)
+
+    monkeypatch.setattr(mine, "compare_batch", compare_batch)
+    found = compare_all(mine, pair_by_id(queries, queries), records, {})
+    assert [comparison.query.id for comparison in found] == [query.id for query in queries]
+    assert seen == [["good/000", "good/002"], ["good/001", "good/003"]]
 
 
 def test_batches_end_where_the_size_changes():
