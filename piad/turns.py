@@ -133,7 +133,7 @@ def twin_turns(models: ModelPair, cameras: Sequence[Camera], weight: float) -> T
     axis = _axis_of(max(first, key=lambda twin: twin.likeness).motion, models)
     found = [twin for side in sides for twin in side.twins([axis], TWINS)]
     kept: list[_Twin] = []
-    for twin in sorted(found, key=lambda twin: -twin.likeness):
+    for twin in sorted(found or first, key=lambda twin: -twin.likeness):
         if all(pose_error(twin.motion, other.motion)[0] > SAME_DEG for other in kept):
             kept.append(twin)
     for side in sides:
