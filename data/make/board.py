@@ -26,7 +26,7 @@ from .board_parts import (
     part_distance,
 )
 from .lights import smoothstep
-from .mesh import Mesh, box, cylinder, mesh_from_distance, unit
+from .mesh import Mesh, box, cylinder, mesh_from_distance
 from .noise import fractal_noise_3d
 
 MATERIAL = {"specular": 0.5}
@@ -133,11 +133,7 @@ def mesh(defect: dict | None = None) -> Mesh:
         edge = fractal_noise_3d(points, 9, defect["seed"], 4)
         cover = 0.92 * smoothstep((1 - away - 0.2 * edge) / 0.45)[:, None]
         look = look * (1 - cover) + np.array([*SOOT, 0, 0.85]) * cover
-    solid.colour = look[:, :3].clip(0.01, 0.95).astype(np.float32)
-    solid.metallic = look[:, 3].astype(np.float32)
-    solid.roughness = look[:, 4].clip(0.15, 1).astype(np.float32)
-    solid.normals = unit(solid.normals).astype(np.float32)
-    return solid
+    return solid.painted(look)
 
 
 def _lacquered(x, y, z):

@@ -7,6 +7,7 @@ a blue corner and one slot tell its sides apart.
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .marks import described, scratched
 from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -57,13 +58,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
             centre, normal = (x, 0.5, z), (0, rng.choice([-1, 1]), 0.1)
     else:
         raise ValueError(f"the bracket has no defect {kind!r}")
-    return {
-        "kind": kind,
-        "centre": [float(c) for c in centre],
-        "normal": [float(c) for c in normal],
-        "seed": int(rng.integers(1 << 30)),
-        **{name: float(value) for name, value in sizes.items()},
-    }
+    return described(kind, centre, normal, int(rng.integers(1 << 30)), sizes)
 
 
 def distance(x, y, z, defect: dict | None = None):
@@ -119,14 +114,11 @@ def mesh(defect: dict | None = None) -> Mesh:
     engraved = _number(points)
     colour[engraved] *= 0.2
     if defect and defect["kind"] == "scratch":
-        groove = _scratched(points, defect)
+        face = unit(np.round(np.array(defect["normal"])))
+        groove = scratched(points, defect, face, across=[1.0, 0.1, 0.1], reach=0.03)
         colour[groove], roughness[groove] = np.array([0.09, 0.09, 0.10]), 0.6
         metallic[groove] = 0.2
-    solid.colour = colour.clip(0.01, 0.95).astype(np.float32)
-    solid.metallic = metallic.astype(np.float32)
-    solid.roughness = roughness.clip(0.15, 1).astype(np.float32)
-    solid.normals = unit(solid.normals).astype(np.float32)
-    return solid
+    return solid.painted(np.column_stack([colour, metallic, roughness]))
 
 
 def _number(points):
@@ -138,14 +130,3 @@ def _number(points):
     row = ((0.05 - points[:, 2]) / 0.21 * 95).astype(int)
     inside = (column >= 0) & (column < 256) & (row >= 0) & (row < 96) & (points[:, 1] > 0.56)
     return inside & ink[row.clip(0, 95), column.clip(0, 255)]
-
-
-def _scratched(points, defect):
-    away = points - np.array(defect["centre"])
-    normal = unit(np.round(np.array(defect["normal"])))
-    side = unit(np.cross(normal, [1.0, 0.1, 0.1]))
-    line = np.cos(defect["angle"]) * side + np.sin(defect["angle"]) * np.cross(normal, side)
-    along, across = away @ line, away @ np.cross(normal, line)
-    width = defect["width"] * np.clip(1 - (along / defect["length"]) ** 2, 0, 1)
-    on_face = np.abs(away @ normal) < 0.03
-    return on_face & (np.abs(across + 0.015 * np.sin(along * 11)) < width)

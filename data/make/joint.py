@@ -7,6 +7,7 @@ letters on the front (-y).
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .marks import described
 from .mesh import Mesh, both, cylinder, hexagon, mesh_from_distance, smooth_min
 from .noise import fractal_noise_3d
 
@@ -54,13 +55,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
         sizes = {"length": rng.uniform(0.28, 0.42), "slope": slope, "width": width}
     else:
         raise ValueError(f"the joint has no defect {kind!r}")
-    return {
-        "kind": kind,
-        "centre": [float(c) for c in centre],
-        "normal": [float(c) for c in normal],
-        "seed": seed,
-        **{name: float(value) for name, value in sizes.items()},
-    }
+    return described(kind, centre, normal, seed, sizes)
 
 
 def distance(x, y, z, defect: dict | None = None):

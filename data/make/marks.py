@@ -1,9 +1,20 @@
-"""A dent and a scratch, as several of the objects have them."""
+"""Defects as several of the objects have them, and their description."""
 
 import numpy as np
 
 from .lights import smoothstep
 from .mesh import unit
+
+
+def described(kind: str, centre, normal, seed: int, sizes: dict) -> dict:
+    """A defect in plain numbers: kind, centre and normal [3], seed, sizes by name."""
+    return {
+        "kind": kind,
+        "centre": [float(c) for c in centre],
+        "normal": [float(c) for c in normal],
+        "seed": seed,
+        **{name: float(value) for name, value in sizes.items()},
+    }
 
 
 def before_dent(x, y, z, defect: dict | None):
@@ -17,13 +28,20 @@ def before_dent(x, y, z, defect: dict | None):
     return tuple(v + pressed * n for v, n in zip((x, y, z), defect["normal"], strict=True))
 
 
-def scratched(points, defect: dict) -> np.ndarray:
-    """Which of the points [N, 3] of a surface lie in a scratch, [N] bool."""
+def scratched(
+    points, defect: dict, normal=None, across=(0.1, 0.1, 1.0), reach: float = 0.1
+) -> np.ndarray:
+    """Which of the points [N, 3] of a surface lie in a scratch, [N] bool.
+
+    Args:
+        normal: of the scratched face, [3]; None: the defect's; across: direction [3] that its angle
+            is measured from; reach: how far from the face it is scratched.
+    """
     away = points - np.array(defect["centre"])
-    normal = np.array(defect["normal"])
-    side = unit(np.cross(normal, [0.1, 0.1, 1.0]))
+    normal = np.array(defect["normal"]) if normal is None else normal
+    side = unit(np.cross(normal, across))
     line = np.cos(defect["angle"]) * side + np.sin(defect["angle"]) * np.cross(normal, side)
     along, across = away @ line, away @ np.cross(normal, line)
     width = defect["width"] * np.clip(1 - (along / defect["length"]) ** 2, 0, 1)
-    on_face = np.abs(away @ normal) < 0.1
+    on_face = np.abs(away @ normal) < reach
     return on_face & (np.abs(across + 0.015 * np.sin(along * 11)) < width)

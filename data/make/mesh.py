@@ -20,6 +20,14 @@ class Mesh:
     metallic: np.ndarray | None = None  # [N] float32 in 0..1
     roughness: np.ndarray | None = None  # [N] float32 in 0..1
 
+    def painted(self, look: np.ndarray, least_roughness: float = 0.15) -> "Mesh":
+        """Itself, with colour, metallic and roughness per vertex [N, 5], and unit normals."""
+        self.colour = look[:, :3].clip(0.01, 0.95).astype(np.float32)
+        self.metallic = look[:, 3].astype(np.float32)
+        self.roughness = look[:, 4].clip(least_roughness, 1).astype(np.float32)
+        self.normals = unit(self.normals).astype(np.float32)
+        return self
+
 
 @dataclass
 class Surface:

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, scratched
-from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min, unit
+from .marks import before_dent, described, scratched
+from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min
 from .noise import fractal_noise_3d
 
 MATERIAL = {"specular": 0.5}
@@ -73,13 +73,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
         sizes = {"depth": rng.uniform(0.07, 0.11), "width": rng.uniform(0.07, 0.11)}
     else:
         raise ValueError(f"the padlock has no defect {kind!r}")
-    return {
-        "kind": kind,
-        "centre": [float(c) for c in centre],
-        "normal": [float(c) for c in normal],
-        "seed": int(rng.integers(1 << 30)),
-        **{name: float(value) for name, value in sizes.items()},
-    }
+    return described(kind, centre, normal, int(rng.integers(1 << 30)), sizes)
 
 
 def parts(x, y, z, defect: dict | None = None):
@@ -169,11 +163,7 @@ def mesh(defect: dict | None = None) -> Mesh:
     if kind == "cut":
         filed = (part == 2) & (np.abs(parts(x, y, z)[2]) > 0.006)
         look[filed] = (*FILED, 0.8, 0.5)
-    solid.colour = look[:, :3].clip(0.01, 0.95).astype(np.float32)
-    solid.metallic = look[:, 3].astype(np.float32)
-    solid.roughness = look[:, 4].clip(0.1, 1).astype(np.float32)
-    solid.normals = unit(solid.normals).astype(np.float32)
-    return solid
+    return solid.painted(look, least_roughness=0.1)
 
 
 def _mottle(points, frequency, seed):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, scratched
+from .marks import before_dent, described, scratched
 from .mesh import Mesh, both, box, mesh_from_distance, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -71,13 +71,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
         sizes["down"] = rng.uniform(-0.04, 0.04)
     else:
         raise ValueError(f"the toy car has no defect {kind!r}")
-    return {
-        "kind": kind,
-        "centre": [float(c) for c in centre],
-        "normal": [float(c) for c in normal],
-        "seed": int(rng.integers(1 << 30)),
-        **{name: float(value) for name, value in sizes.items()},
-    }
+    return described(kind, centre, normal, int(rng.integers(1 << 30)), sizes)
 
 
 def _painted_place(rng):
@@ -180,11 +174,7 @@ def mesh(defect: dict | None = None) -> Mesh:
         bare = paint & (reach + 0.25 * fractal_noise_3d(points, 11, defect["seed"], 4) < 0.85)
         look[bare] = (*PRIMER, 0, 0.6)
     look[paint & _on_glass(x, y, z)] = (*GLASS, 0, 0.1)
-    solid.colour = look[:, :3].clip(0.01, 0.95).astype(np.float32)
-    solid.metallic = look[:, 3].astype(np.float32)
-    solid.roughness = look[:, 4].clip(0.1, 1).astype(np.float32)
-    solid.normals = unit(solid.normals).astype(np.float32)
-    return solid
+    return solid.painted(look, least_roughness=0.1)
 
 
 def ink(points, face: int, defect: dict | None = None) -> np.ndarray:
