@@ -265,6 +265,15 @@ def read_json(path: Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
+def kept_json(path: Path, depends: dict, make: Callable[[], dict]) -> dict:
+    """A JSON object that `make` gives, kept in `path` until what it depends on changes."""
+    kept = read_json(path)
+    if kept.get("depends") != depends:
+        kept = {"depends": depends, **make()}
+        write_json(path, kept)
+    return kept
+
+
 def batches(items: list, size: int) -> Iterator[list]:
     """Split into runs of at most `size` items of one image size, keeping the order."""
     by_size: dict[tuple[int, int], list] = {}

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gaussian_renderer.files import write_json
 from piad.agreement import closeness
 from piad.fingerprint import gallery_fingerprint
 from piad.models import ModelPair, models_fingerprint
 from piad.normality import evenly
 from piad.race import polish_pose
 from piad.refine_config import RefineConfig, RefinedPose
-from piad.reflectance import read_json
+from piad.reflectance import kept_json
 from piad.target import Target
 
 if TYPE_CHECKING:
@@ -80,15 +79,15 @@ def decide(refined: RefinedPose, own: float | None, cfg: RefineConfig) -> Verdic
             f"{cfg.doubt_below * own:.2f}, doubt_below = {cfg.doubt_below:g} of the gallery's own "
             f"{own:.2f}; look at its figure"
         )
-    elif tie and not alike:
-        message = (
-            f"agreement {agreement:.2f}, a clearly different pose has {agreeing:.2f}: less apart "
-            f"than {AGREEMENT_TIE:g} tie_margin = {AGREEMENT_TIE * cfg.tie_margin:g}"
-        )
-    elif tie:
+    elif alike:
         message = (
             f"likeness {refined.likeness:.2f}, a clearly different pose has {rival:.2f}: less "
             f"apart than tie_margin = {cfg.tie_margin:g}"
+        )
+    elif close:
+        message = (
+            f"agreement {agreement:.2f}, a clearly different pose has {agreeing:.2f}: less apart "
+            f"than {AGREEMENT_TIE:g} tie_margin = {AGREEMENT_TIE * cfg.tie_margin:g}"
         )
     return Verdict(agreement, limit, refused, tie or doubt, message)
 
@@ -121,15 +120,14 @@ def gallery_agreement(
     path = run.cache / "gallery_agreement.json"
     depends = {"models": models_fingerprint(run), "views": OWN_VIEWS, "version": VERSION}
     depends["gallery"] = [gallery_fingerprint(part) for part in (scene, reflectance_scene)]
-    kept = read_json(path)
-    if kept.get("depends") == depends:
-        return kept["median"]
-    pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
-    values = []
-    for view, reflectance in evenly(pairs, OWN_VIEWS):
-        image = torch.cat([view.image(), reflectance.image()]).to(device)
-        target = Target.of(image, view.camera.intrinsics)
-        values.append(closeness(target, view.camera.world_to_camera, models, cfg)[1])
-    median = statistics.median(values)
-    write_json(path, {"depends": depends, "median": median, "values": values})
-    return median
+
+    def measured() -> dict:
+        pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
+        values = []
+        for view, reflectance in evenly(pairs, OWN_VIEWS):
+            image = torch.cat([view.image(), reflectance.image()]).to(device)
+            target = Target.of(image, view.camera.intrinsics)
+            values.append(closeness(target, view.camera.world_to_camera, models, cfg)[1])
+        return {"median": statistics.median(values), "values": values}
+
+    return kept_json(path, depends, measured)["median"]

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.camera import Camera, rigid_inverse
-from gaussian_renderer.files import write_json
 from gaussian_renderer.se3 import pose_error, se3_exp, so3_log
 from piad.agreement import closeness_of
 from piad.fingerprint import gallery_fingerprint
@@ -26,7 +25,7 @@ from piad.normality import evenly
 from piad.pose import refine_poses
 from piad.race import APART, FINE
 from piad.refine_config import RefineConfig, RefinedPose
-from piad.reflectance import read_json
+from piad.reflectance import kept_json
 from piad.rounds import at_scale
 from piad.second_order import Aligner, Run
 from piad.target import Target
@@ -127,7 +126,8 @@ def twin_turns(models: ModelPair, cameras: Sequence[Camera], weight: float) -> T
         cameras: from which it is looked at; weight: of reflectance.
     """
     sides = [_Side(models, camera, weight) for camera in cameras]
-    first = [twin for side in sides for twin in side.twins(principal_axes(models), 2)]
+    axes = principal_axes(models)
+    first = [twin for side in sides for twin in side.twins(axes, 2)]
     if not first:
         return torch.zeros(0, 4, 4, dtype=torch.float64)
     axis = _axis_of(max(first, key=lambda twin: twin.likeness).motion, models)
@@ -244,12 +244,13 @@ def object_turns(
     path, weight = run.cache / "twins.json", cfg.reflectance_weight
     depends = {"models": models_fingerprint(run), "reflectance_weight": weight, "version": VERSION}
     depends["gallery"] = gallery_fingerprint(scene)
-    kept = read_json(path)
-    if kept.get("depends") == depends:
-        twins = torch.tensor(kept["motions"], dtype=torch.float64).reshape(-1, 4, 4)
-    else:
-        twins = twin_turns(models, [view.camera for view in evenly(scene.gallery, SIDES)], weight)
-        write_json(path, {"depends": depends, "motions": twins.tolist()})
+
+    def sought() -> dict:
+        cameras = [view.camera for view in evenly(scene.gallery, SIDES)]
+        return {"motions": twin_turns(models, cameras, weight).tolist()}
+
+    motions = kept_json(path, depends, sought)["motions"]
+    twins = torch.tensor(motions, dtype=torch.float64).reshape(-1, 4, 4)
     if len(twins):
         print(f"{scene.name} looks much the same from {1 + len(twins)} sides: all are compared")
     return Turns(models, twins, weight)
