@@ -32,6 +32,20 @@ CAMERAS = [
 ]
 
 
+def solid_pair(means, colours, scale, device="cpu"):
+    """Opaque round Gaussians; colour and reflectance are the same."""
+    count = len(means)
+    model = GaussianModel(
+        means=means,
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        log_scales=torch.full((count, 3), math.log(scale)),
+        logit_opacities=torch.full((count,), 3.0),
+        sh=((colours - 0.5) / SH_C0)[:, None],
+        background=torch.tensor([0.7, 0.7, 0.7]),
+    ).to(device)
+    return ModelPair(model, model)
+
+
 def flower(device="cpu", marked=True, lopsided=False):
     """Equal petals about a tilted axis; one with a mark in another colour.
 
@@ -60,16 +74,7 @@ def flower(device="cpu", marked=True, lopsided=False):
         torch.tensor([math.degrees(tilt)])
     )[0]
     means = points @ lean[:3, :3].T.float() + TILTED.point.float()
-    count = len(means)
-    model = GaussianModel(
-        means=means,
-        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
-        log_scales=torch.full((count, 3), math.log(0.045)),
-        logit_opacities=torch.full((count,), 3.0),
-        sh=((colours - 0.5) / SH_C0)[:, None],
-        background=torch.tensor([0.7, 0.7, 0.7]),
-    ).to(device)
-    return ModelPair(model, model)
+    return solid_pair(means, colours, 0.045, device)
 
 
 def column():
@@ -81,16 +86,7 @@ def column():
     g = torch.Generator().manual_seed(3)
     coarse = torch.rand(1, 3, 6, 9, generator=g)
     colours = torch.nn.functional.interpolate(coarse, (24, 36)).flatten(2)[0].T
-    count = len(means)
-    model = GaussianModel(
-        means=means,
-        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
-        log_scales=torch.full((count, 3), math.log(0.05)),
-        logit_opacities=torch.full((count,), 3.0),
-        sh=((colours - 0.5) / SH_C0)[:, None],
-        background=torch.tensor([0.7, 0.7, 0.7]),
-    )
-    return ModelPair(model, model)
+    return solid_pair(means, colours, 0.05)
 
 
 def query_of(models, camera):
