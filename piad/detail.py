@@ -35,15 +35,17 @@ DOUBT = 0.5  # weight of "nothing is missing": of a photograph a little aside
 DEPTH_TOLERANCE = 0.02  # share of the depth by which both cameras may disagree about a place
 COVERED = 0.5  # coverage under which a pixel belongs to the backdrop
 KEPT_VIEWS = 64  # photographs' differences kept in memory, half precision
+# Photographs looked up at once: a GPU waits for each call, on a CPU one stays in the cache.
+AT_ONCE = {"cuda": 8}
 
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
     """A gallery view: differences photograph - rendering [6, H, W], depth and coverage [1, H, W];
-    one tensor [8, H, W], float16."""
+    one tensor [8, H, W], float16. to_image: `image_matrix`, float32, there too."""
 
-    camera: Camera
     stacked: Tensor
+    to_image: Tensor
 
 
 class GalleryDetail:
@@ -102,14 +104,18 @@ class GalleryDetail:
         viewmat = camera.viewmat(depth.device, depth.dtype)
         points = world_points(depth, viewmat, camera.intrinsics)
         total, weights = torch.zeros_like(seen.image), torch.zeros_like(seen.depth)
-        for index, angle in self.nearest(camera, without, halfway):
-            seen_there = self._view(index)
-            matrix = image_matrix(seen_there.camera).to(points)
-            stacked = seen_there.stacked[None].to(points.dtype)
-            found, visible = (x[0] for x in look_up(stacked, matrix[None], points[None]))
-            weight = visible.to(weights).mul_(math.exp(-0.5 * (angle / ANGLE_DEG) ** 2))
-            total.addcmul_(found, weight)
-            weights += weight
+        nearest = self.nearest(camera, without, halfway)
+        step = AT_ONCE.get(depth.device.type, 1)
+        for some in (nearest[k : k + step] for k in range(0, len(nearest), step)):
+            views = [self._view(index) for index, _ in some]
+            stacked = torch.stack([view.stacked for view in views]).to(points.dtype)
+            matrices = torch.stack([view.to_image for view in views])
+            found, visible = look_up(stacked, matrices, points.expand(len(some), *points.shape))
+            aside = [math.exp(-0.5 * (angle / ANGLE_DEG) ** 2) for _, angle in some]
+            weight = visible * points.new_tensor(aside)[:, None, None, None]
+            for own, share in zip(found, weight, strict=True):
+                total.addcmul_(own, share)
+                weights += share
         return total.mul_((seen.alpha[:1] > COVERED) / (weights + DOUBT))
 
     def _direction(self, camera: Camera) -> Tensor:
@@ -120,8 +126,9 @@ class GalleryDetail:
         if index in self._seen:
             self._seen.move_to_end(index)
             return self._seen[index]
-        stacked = differences(self.models, *self.pairs[index]).half()
-        self._seen[index] = _Seen(self.pairs[index][0].camera, stacked)
+        stacked = differences(self.models, *self.pairs[index])
+        to_image = image_matrix(self.pairs[index][0].camera).to(stacked)
+        self._seen[index] = _Seen(stacked.half(), to_image)
         if len(self._seen) > KEPT_VIEWS:
             self._seen.popitem(last=False)
         return self._seen[index]

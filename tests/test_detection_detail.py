@@ -99,6 +99,15 @@ def test_views_that_fell_out_of_memory_are_made_again(plane, monkeypatch):
         torch.testing.assert_close(detail.at(camera, seen), expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("count", [2, 8])
+def test_photographs_looked_up_together_lend_the_same(plane, monkeypatch, count):
+    pairs, camera = gallery(plane, (-0.2, 0.0, 0.3), texture), camera_at(0.1)
+    detail, seen = GalleryDetail(plane, pairs, 3), rendered(plane, camera)
+    expected = detail.at(camera, seen)
+    monkeypatch.setitem(detail_module.AT_ONCE, "cpu", count)
+    torch.testing.assert_close(detail.at(camera, seen), expected, rtol=0, atol=1e-6)
+
+
 def test_a_lent_print_is_no_longer_a_difference(plane):
     """What the gallery shows and the models lack is normal: distances fall, and so do scores."""
     pairs = gallery(plane, (-0.2, -0.1, 0.0, 0.1, 0.2), texture)
