@@ -1,4 +1,4 @@
-"""Random defects of random objects: what is added, cut, painted, bent, turned or lost."""
+"""Random defects of random objects: what is added, cut, painted, dented, bent, turned or lost."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from piad.random_objects import Object, surface_path
 from piad.random_shapes import Chain, random_blob
 from piad.reflectance_data import log_uniform, uniform
 
-# Bent twice: what moved shows at its edges only, and the net learns what lies between them.
-KINDS = ("bump", "chip", "missing", "crack", "burr", "stain", "stain", "scratch", "bent", "bent")
+# Some twice: what moved shows at its edges only, what is dented by its shading only.
+KINDS = (
+    *("bump", "chip", "missing", "crack", "burr", "hole", "scratch"),
+    *2 * ("bent", "dent", "stain"),
+)
 LINES = "crack", "scratch"
+BARE_SHARE = 0.4  # of lost parts that leave nothing behind
+HOLE_DEPTH = 1.0, 4.0  # of its radius
 PART_KINDS = "lost", "turned"  # of small parts, where there are some
 
 
@@ -59,6 +64,14 @@ def random_defect(
         radius = unit * log_uniform(0.004, 0.016, generator)
         path = Chain(surface_path(flawless, place, normal, generator), radius)
         return flawless.with_paint(path, generator)
+    if kind == "hole":
+        depth = float(uniform(*HOLE_DEPTH, generator, 1))
+        radius = unit * log_uniform(0.03, 0.1, generator)
+        return _drilled(flawless, place, normal, radius, depth, generator)
+    if kind == "dent":
+        width = unit * log_uniform(0.06, 0.25, generator)
+        depth = width * float(uniform(0.15, 0.7, generator, 1))
+        return flawless.changed(warp=(place, width, -depth * normal))
     if kind in PART_KINDS:
         return _with_part_changed(flawless, kind, place, generator)
     if flawless.own_solids > 1 and torch.rand((), generator=generator) < 0.4:
@@ -66,6 +79,24 @@ def random_defect(
     width = unit * log_uniform(0.1, 0.45, generator)
     shift = 0.5 * width * F.normalize(torch.randn(3, generator=generator), dim=0)
     return flawless.changed(warp=(place, width, shift * float(uniform(0.2, 1.0, generator, 1))))
+
+
+def _drilled(
+    found: Object,
+    place: Tensor,
+    outward: Tensor,
+    radius: float,
+    depth: float,
+    generator: Generator,
+) -> Object:
+    """With a round hole, `depth` radii deep; most are dark, or of another colour, inside."""
+    steps = torch.linspace(0.5, -depth, 4)[:, None]
+    hole = Chain(place + steps * radius * outward, radius)
+    found, draw = found.with_cut(hole), float(torch.rand((), generator=generator))
+    if draw < 0.3:
+        return found
+    inside = replace(hole, radius=1.1 * radius)
+    return (found.with_dark if draw < 0.8 else found.with_paint)(inside, generator)
 
 
 def _with_solid_moved(flawless: Object, place: Tensor, generator: Generator) -> Object:
@@ -78,10 +109,13 @@ def _with_solid_moved(flawless: Object, place: Tensor, generator: Generator) -> 
 
 
 def _with_part_changed(flawless: Object, kind: str, place: Tensor, generator: Generator) -> Object:
-    """The small part at a place lost; or turned, most often about where it stands, and slipped."""
+    """The small part at a place lost; or turned, most often about where it stands, and slipped.
+
+    A lost one may leave the hole it sat in, or its print.
+    """
     owner = int(flawless.parts(place[None])[:, 0].argmin())
     if kind == "lost":
-        return flawless.without_solid(owner)
+        return _without_part(flawless, owner, generator)
     part, tilt = flawless.solids[owner], 0.0
     if torch.rand((), generator=generator) < 0.3:
         tilt = float(uniform(0.1, 0.5, generator, 1))
@@ -89,6 +123,23 @@ def _with_part_changed(flawless: Object, kind: str, place: Tensor, generator: Ge
     axis = angle * part.axes[2] + tilt * part.axes[0]
     slip = 0.25 * part.scale * part.size.amax() * torch.randn(2, generator=generator)
     return _moved(flawless, owner, axis, slip @ part.axes[:2])
+
+
+def _without_part(flawless: Object, number: int, generator: Generator) -> Object:
+    """Without one of its small parts, and with what was below it."""
+    part, bare = flawless.solids[number], flawless.without_solid(number)
+    outward, foot = part.axes[2], part.centre[None]
+    draw = float(torch.rand((), generator=generator))
+    if draw < BARE_SHARE:
+        return bare
+    foot = part.centre - bare.distance(foot) * outward
+    radius = part.scale * float(part.size[:2].amin() * uniform(0.4, 1.0, generator, 1))
+    if draw < 0.85:
+        depth = float(uniform(*HOLE_DEPTH, generator, 1))
+        return _drilled(bare, foot, outward, radius, depth, generator)
+    mark = Chain(torch.stack([foot, foot - 0.01 * outward]), radius)
+    dark = torch.rand((), generator=generator) < 0.5
+    return (bare.with_dark if dark else bare.with_paint)(mark, generator)
 
 
 def _moved(flawless: Object, number: int, turn: Tensor, shift: Tensor) -> Object:

@@ -41,7 +41,8 @@ from piad.reflectance_solids import (
 TABLE_SHARE = 0.3  # of objects that stand on a table
 STACK_SHARE = 0.35  # of objects with a stack of like parts or a coil
 COIL_SHARE = 0.4  # ... of these, with a coil
-PARTS_SHARE = 0.35  # of objects that small parts stand on
+PARTS_SHARE = 0.5  # of objects that small parts stand on
+METAL_PARTS = 0.4  # of the parts' designs that are of bare metal: rivets, screws, pins
 GRAINY = 0.25  # roughness of a surface from which on its normals have their full grain
 PLATE_SHARE = 0.4  # ... of these, on a flat box alone
 # Of one material, up to which share of the objects.
@@ -336,7 +337,16 @@ def _with_parts(found: Object, generator: Generator) -> Object:
     designs = []
     for _ in range(int(torch.randint(1, 5, (), generator=generator))):
         scale = log_uniform(0.12, 0.4, generator)
-        designs.append(Part(**vars(random_solid(generator)), scale=scale))
+        design = Part(**vars(random_solid(generator)), scale=scale)
+        if torch.rand((), generator=generator) < METAL_PARTS:
+            level = torch.exp(
+                uniform(-1.2, -0.1, generator, 1) + 0.1 * torch.randn(3, generator=generator)
+            )
+            smooth = float(uniform(0.1, 0.45, generator, 1))
+            design = replace(
+                design, metal=1.0, roughness=smooth, pattern=0, palette=level.expand(3, 3)
+            )
+        designs.append(design)
     aligned = torch.rand((), generator=generator)
     heading = torch.randn(3, generator=generator)
     for _ in range(int(torch.randint(4, 16, (), generator=generator))):

@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     for name, value in SMALL.items():
         patch.setattr(solid_objects, name, value)
-    write_object(root / "object_000", seeded(6))
+    write_object(root / "object_000", seeded(7))
     patch.undo()
     return root / "object_000"
 
