@@ -258,18 +258,31 @@ def layer_distances(
         renderings', carried to the same light, [P, C, h, w].
     """
     layers = net.features(images)
+    photos, drawn = [layer[0::2] for layer in layers], [layer[1::2] for layer in layers]
+    return feature_distances(photos, drawn, alpha, cfg, net.name)
+
+
+def feature_distances(
+    photos: Sequence[Tensor], drawn: Sequence[Tensor], alpha: Tensor, cfg: DetectConfig, name: str
+) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """`layer_distances` of features that are known.
+
+    Args:
+        photos, drawn: all layers of photographs and renderings, [P, C, h, w].
+        alpha: coverage by the Gaussians, [P, 1, H, W], 0..1; name: the network's.
+    """
     wanted = cfg.layers()
-    if max(wanted) >= len(layers):
+    if max(wanted) >= len(photos):
         raise UserError(
-            f"detect_layers = {cfg.detect_layers}, but {net.name} has the layers "
-            f"0 to {len(layers) - 1}; choose among those"
+            f"detect_layers = {cfg.detect_layers}, but {name} has the layers "
+            f"0 to {len(photos) - 1}; choose among those"
         )
     pairs = {}
     for index in wanted:
-        photo, flawless = layers[index][0::2], layers[index][1::2]
+        photo, flawless = photos[index], drawn[index]
         if cfg.relight_features > 0:
             flawless = carry_features(photo, flawless, alpha, cfg.relight_features)
-        stride = images.shape[-1] / photo.shape[-1]
+        stride = alpha.shape[-1] / photo.shape[-1]
         pairs[index] = photo, flawless, cfg.detect_shift if stride <= FINE_STRIDE + 0.5 else 0
     distances = [_distance(kind, *pairs[index]) for kind in cfg.kinds() for index in wanted]
     return distances, [pairs[index][:2] for index in wanted]

@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from gaussian_renderer.camera import opencv_to_opengl, rigid_inverse
 from piad.cli import progress
+from piad.features import load_features
 from piad.fingerprint import gallery_fingerprint, query_fingerprint
 from piad.lent_detail import LentDetail, lent_detail
 from piad.models import ModelPair, models_fingerprint
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from piad.scenes import Query, Scene
     from retrieval import InitialPoseConfig
 
-VERSION = 4  # raise when the same inputs give other records
+VERSION = 5  # raise when the same inputs give other records
 
 
 def make_target(query: Query, reflectance_query: Query, device: torch.device) -> Target:
@@ -59,6 +61,7 @@ def locate_queries(
         "gallery": gallery_fingerprint(scene),
         "initial_pose": asdict(cfg.initial_pose),
         "refine": cfg.refine.what_counts(),
+        "features": [cfg.detect.features, cfg.detect.feature_weights],
     }
 
     def settings_of(query: Query) -> dict:
@@ -86,7 +89,8 @@ def locate_queries(
         own = gallery_agreement(scene, reflectance_scene, models, cfg.refine, run, device)
     pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
     lent = lent_detail(models, pairs, cfg.refine)
-    turns = object_turns(scene, models, cfg.refine, run)
+    features = partial(load_features, cfg.detect, device)
+    turns = object_turns(scene, models, cfg.refine, run, features)
     queries = progress(todo, "queries")
     while batch := list(itertools.islice(queries, cfg.refine.batch_on(device))):
         for query in batch:  # what another photograph left there

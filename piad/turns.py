@@ -3,13 +3,14 @@
 A knob with fourteen dots is nearly itself when turned by one of them, and start poses are found for
 a few sides alone. Once per object its twins are sought: turns after which it looks like itself. All
 of them are tried on every query; on a doubtful one of another object, turns about the axes of its
-spread. The most alike are refined too, and what agrees most with the query counts. Measured in
-docs/method_refinement.md.
+spread. The most alike are refined too; of what comes of it that counts whose features differ least
+from the query's (`piad.sides`). Measured in docs/method_refinement.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,23 +29,25 @@ from piad.refine_config import RefineConfig, RefinedPose
 from piad.reflectance import kept_json
 from piad.rounds import at_scale
 from piad.second_order import Aligner, Run
+from piad.sides import Sides
 from piad.target import Target
 from retrieval.compare import described, similarity
-from retrieval.initial_pose import DISTINCT_DEG
 
 if TYPE_CHECKING:
+    from piad.anomaly import Features
     from piad.lent_detail import LentDetail
     from piad.run_folder import RunFolder
     from piad.scenes import Scene
 
-VERSION = 1  # of the twins: raise it when the same models give others
+VERSION = 2  # of the twins: raise it when the same models give others
 SIDES = 2  # gallery photographs' cameras from which an object is compared with itself
 SCALE = 1 / 4  # of the photographs' resolution
 STEP_DEG = 5.0  # of the turns that are compared
 TWINS = 40  # at most
-TWIN = 0.5  # likeness with itself from which on an object is a twin of its own
+TWIN = 0.33  # likeness with itself from which on an object is a twin of its own
 HOPEFUL = 0.3  # ... before it is aligned with itself
-SAME_DEG = 5.0  # twins that differ by less are one
+REGULAR = 0.7  # share of the twins that are multiples of the smallest turn where all count
+SAME_DEG = 5.0  # poses that differ by less are of one side: a gear has many
 TWIN_BEHIND, BEHIND = 0.2, 0.1  # agreement, likeness that a turned pose may lack, not yet refined
 DOUBT = 0.4  # share of the gallery's own agreement below which a pose is doubtful
 
@@ -112,7 +115,7 @@ def look_around(target: Target, pose: Tensor, axis: Axis, models: ModelPair) -> 
     poses = pose @ axis.turns(degrees)
     likeness = small_likeness(target, poses, models)
     peak = (likeness >= likeness.roll(1)) & (likeness > likeness.roll(-1))
-    peak &= (degrees > DISTINCT_DEG) & (degrees < 360 - DISTINCT_DEG)
+    peak &= degrees > 0
     return Turned(poses[peak], likeness[peak])
 
 
@@ -138,7 +141,25 @@ def twin_turns(models: ModelPair, cameras: Sequence[Camera], weight: float) -> T
             kept.append(twin)
     for side in sides:
         side.sharpen([twin for twin in kept if twin.side is side])
-    return torch.stack([twin.motion for twin in kept])
+    return with_multiples(torch.stack([twin.motion for twin in kept]), models)
+
+
+def with_multiples(twins: Tensor, models: ModelPair) -> Tensor:
+    """Twins [K, 4, 4] with all multiples of the smallest turn, where these are most of them.
+
+    A gear that looks like itself after one tooth does so after any number, though from some side
+    something else may hide it.
+    """
+    axis = _axis_of(twins[0], models)
+    degrees = [math.degrees(float(so3_log(twin[:3, :3]) @ axis.direction)) for twin in twins]
+    count = round(360 / max(min(map(abs, degrees)), SAME_DEG))
+    step = 360 / count
+    regular = [abs(angle - step * round(angle / step)) < SAME_DEG / 2 for angle in degrees]
+    if count > TWINS + 1 or sum(regular) < REGULAR * len(twins):
+        return twins
+    turns = axis.turns(step * torch.arange(1, count))
+    new = [t for t in turns if all(pose_error(t, twin)[0] > SAME_DEG for twin in twins)]
+    return torch.stack([*twins, *new])
 
 
 @dataclass
@@ -180,7 +201,7 @@ class _Side:
         return [
             _Twin(self, run)
             for run in runs
-            if run.likeness > TWIN and pose_error(run.pose, self.pose)[0] > DISTINCT_DEG
+            if run.likeness > TWIN and pose_error(run.pose, self.pose)[0] > SAME_DEG
         ]
 
     def sharpen(self, twins: Sequence[_Twin]) -> None:
@@ -201,12 +222,15 @@ def _axis_of(motion: Tensor, models: ModelPair) -> Axis:
 class Turns:
     """The turns of an object that are tried on queries."""
 
-    def __init__(self, models: ModelPair, twins: Tensor, weight: float) -> None:
+    def __init__(
+        self, models: ModelPair, twins: Tensor, weight: float, sides: Sides | None = None
+    ) -> None:
         """
         Args:
             twins: `twin_turns` [K, 4, 4]; weight: of reflectance.
+            sides: tells sides apart; None: what agrees more with the query counts.
         """
-        self.models, self.twins, self.weight = models, twins, weight
+        self.models, self.twins, self.weight, self.sides = models, twins, weight, sides
         self.axes = principal_axes(models)
 
     def rivals(
@@ -222,23 +246,41 @@ class Turns:
         if len(self.twins):
             poses = pose @ self.twins
             queries = full.take([0] * len(poses))
-            agreement = closeness_of(queries, poses, self.models, self.weight)
-            turned = Turned(poses, torch.tensor(agreement)[:, 1])
-            least = found.agreement - TWIN_BEHIND
-        elif doubtful:
-            small = at_scale(full, SCALE)
-            turned = joined(look_around(small, pose, axis, self.models) for axis in self.axes)
-            least = small_likeness(small, pose[None], self.models).item() - BEHIND
-        else:
+            agreement = torch.tensor(closeness_of(queries, poses, self.models, self.weight))[:, 1]
+            near = agreement > found.agreement - TWIN_BEHIND
+            turned = Turned(poses[near], agreement[near])
+            if self.sides is not None and near.any():
+                turned = replace(turned, likeness=-self.sides.differences(target, turned.poses))
+            return list(turned.best(count).poses)
+        if not doubtful:
             return []
+        small = at_scale(full, SCALE)
+        turned = joined(look_around(small, pose, axis, self.models) for axis in self.axes)
         turned = turned.best(count)
+        least = small_likeness(small, pose[None], self.models).item() - BEHIND
         return list(turned.poses[turned.likeness > least])
+
+    def best_first(self, target: Target, found: Sequence[RefinedPose]) -> list[RefinedPose]:
+        """Refined poses of a query (not stacked), that first which shows the side that it shows."""
+        if self.sides is None:
+            return sorted(found, key=lambda one: -one.agreement)
+        poses = torch.stack([one.world_to_camera.double().cpu() for one in found])
+        order = self.sides.differences(target, poses).argsort().tolist()
+        return [found[index] for index in order]
 
 
 def object_turns(
-    scene: Scene, models: ModelPair, cfg: RefineConfig, run: RunFolder
+    scene: Scene,
+    models: ModelPair,
+    cfg: RefineConfig,
+    run: RunFolder,
+    load: Callable[[], Features] | None = None,
 ) -> Turns | None:
-    """The turns of a scene's object, its twins kept in the run's cache; None where none count."""
+    """The turns of a scene's object, its twins kept in the run's cache; None where none count.
+
+    Args:
+        load: the feature network that tells sides apart; None: agreement does.
+    """
     if cfg.turned_poses == 0 or cfg.refiner != "second_order":
         return None
     path, weight = run.cache / "twins.json", cfg.reflectance_weight
@@ -253,7 +295,9 @@ def object_turns(
     twins = torch.tensor(motions, dtype=torch.float64).reshape(-1, 4, 4)
     if len(twins):
         print(f"{scene.name} looks much the same from {1 + len(twins)} sides: all are compared")
-    return Turns(models, twins, weight)
+    cameras = [view.camera for view in scene.gallery]
+    sides = None if load is None else Sides(models, cameras, load)
+    return Turns(models, twins, weight, sides)
 
 
 def refine_turned(
@@ -264,7 +308,7 @@ def refine_turned(
     cfg: RefineConfig,
     lent: LentDetail | None = None,
 ) -> list[RefinedPose | None]:
-    """Refined poses, or what agrees more with the query about them.
+    """Refined poses, or what shows the side that a query shows about them.
 
     Args:
         own: the gallery's own agreement (`piad.refusal`); None: no pose is doubtful.
@@ -284,15 +328,19 @@ def refine_turned(
         beside.setdefault(index, []).append(found)
     chosen = list(refined)
     for index, others in beside.items():
-        chosen[index] = _most_agreeing(refined[index], others)
+        found = turns.best_first(targets[index], [refined[index], *others])
+        chosen[index] = _with_rival(found, refined[index])
     return chosen
 
 
-def _most_agreeing(first: RefinedPose, others: Sequence[RefinedPose]) -> RefinedPose:
-    """Of refined poses of a query that which agrees most; its rival is the next on another side."""
-    found = sorted([first, *others], key=lambda one: -one.agreement)
+def _with_rival(found: Sequence[RefinedPose], first: RefinedPose) -> RefinedPose:
+    """The first of refined poses of a query; its rival is the next on another side.
+
+    Args:
+        found: the best first; first: the one that was found first.
+    """
     best, pose = found[0], found[0].world_to_camera
-    apart = (one for one in found[1:] if pose_error(one.world_to_camera, pose)[0] > DISTINCT_DEG)
+    apart = (one for one in found[1:] if pose_error(one.world_to_camera, pose)[0] > SAME_DEG)
     rival = next(apart, None)
     if rival is not None:
         best = replace(best, rival=rival.world_to_camera, rival_agreement=rival.agreement)
