@@ -130,7 +130,7 @@ def learn_normality(
             camera = half(parts[0].camera)
             maps = compared.stacked((camera.intrinsics.height, camera.intrinsics.width)).clone()
             for (number, shot, _), own_maps in zip(group, maps, strict=True):
-                found = _put_on_gaussians(models, half(shot.camera), own_maps)
+                found = put_on_gaussians(models, half(shot.camera), own_maps)
                 own = groups[group_of(index + number)]
                 own[:] = [old + new for old, new in zip(own, found, strict=True)] if own else found
         index += len(batch)
@@ -165,7 +165,7 @@ def _shot(view: View, reflectance: View, detail: GalleryDetail | None) -> Shot:
     return Shot(view.camera, view.image(), reflectance.image(), lent)
 
 
-def _put_on_gaussians(models: ModelPair, camera: Camera, maps: Tensor) -> list[Tensor]:
+def put_on_gaussians(models: ModelPair, camera: Camera, maps: Tensor) -> list[Tensor]:
     """One view's share of each tensor of `GallerySums`; maps [K, H, W] of the camera's size."""
     model, count = models.colour, len(maps)
     weights = torch.cat([maps, torch.ones_like(maps[:1])])

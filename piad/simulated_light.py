@@ -1,9 +1,10 @@
 """A gallery photograph as another lamp might show it: made up from the model's own shape.
 
 Only what is known of any object is used: the Gaussians' depth gives normals, the normals a diffuse
-shading and a highlight of a made-up lamp, the depth seen from the lamp its shadows, and a smooth
-field stands for what its distance does. Mirrored surroundings are left out, and what the gallery's
-light drew on the object stays. The normals are smoothed: the depth of a textureless place is bumpy.
+shading and, where the gallery has shown some (`piad.shine`), a highlight of a made-up lamp, the
+depth seen from the lamp its shadows, and a smooth field stands for what its distance does. Mirrored
+surroundings are left out, and what the gallery's light drew on the object stays. The normals are
+smoothed: the depth of a textureless place is bumpy.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gaussian_renderer.camera import Camera
 from gaussian_renderer.render import render
 from piad.anomaly_map import gaussian_smooth
 from piad.reflectance_net import rolled_off
+from piad.shine import seen_shine
 from piad.surface import slope_normals
 
 if TYPE_CHECKING:
@@ -52,9 +54,17 @@ class Surface:
 
 @torch.inference_mode()
 def under_another_lamp(
-    photo: Tensor, models: ModelPair, camera: Camera, generator: torch.Generator
+    photo: Tensor,
+    models: ModelPair,
+    camera: Camera,
+    generator: torch.Generator,
+    shine: Tensor | None = None,
 ) -> Tensor:
-    """The photograph [3, H, W], 0..1, under a lamp drawn from `generator` (on the CPU)."""
+    """The photograph [3, H, W], 0..1, under a lamp drawn from `generator` (on the CPU).
+
+    Args:
+        shine: what of a highlight each Gaussian shows, 0..1, [N, 1] (`piad.shine`); None: all.
+    """
     surface = visible_surface(models, camera)
     ambient, highlight = _uniform(AMBIENT, generator), _uniform(HIGHLIGHT, generator)
     towards = F.normalize(torch.randn(3, generator=generator), dim=0)
@@ -62,6 +72,8 @@ def under_another_lamp(
     diffuse, glossy = _lamp(surface, towards.to(photo), generator)
     arriving = _arriving(surface, models, camera, towards, _uniform(SHADOW_BLUR, generator))
     diffuse, glossy = diffuse * arriving, glossy * arriving
+    if shine is not None:
+        glossy = glossy * seen_shine(models, camera, shine)
     shade = ambient + (1 - ambient) * diffuse
     field = _smooth_field(photo, generator)
     backdrop = _colour(generator).to(photo)

@@ -28,6 +28,7 @@ from piad.anomaly import DetectConfig, Features
 from piad.anomaly_map import image_scores
 from piad.normality import GallerySums, evenly, group_of, teaching_views
 from piad.scoring import Shot, anomalies_at, batch_size, batches, image_size
+from piad.shine import shine
 from piad.simulated_light import under_another_lamp
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 5  # raise when the same inputs give other scores
+VERSION = 6  # raise when the same inputs give other scores
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
 JITTER_SHARE = 5e-4  # of the object's distance, shift of the object
@@ -140,10 +141,11 @@ def flawless_scores(
     normality = [] if sums is None else [sums.normality(without=k) for k in range(len(sums.empty))]
     rounds, rest = divmod(count, len(taught))
     device, scores = models.background.device, []
+    shining = shine(models, [view for view, _ in pairs])
 
     def shot(number: int, view: View) -> Shot:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        photo = under_another_lamp(view.image().to(device), models, view.camera, generator)
+        photo = under_another_lamp(view.image().to(device), models, view.camera, generator, shining)
         photo = photo.mul(255).round().div(255)  # as a file would hold it
         reflectance = reflectance_net(photo[None])[0].clamp(0, 1).mul(255).round().div(255)
         lent = None if detail is None else partial(detail.at, halfway=view.id)
