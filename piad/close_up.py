@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gaussian_renderer.camera import Camera
     from piad.models import ModelPair
 
-STEP_PX = 64  # sides of cuts are multiples: those of one size are compared at once
+STEP_PX = 96  # sides of cuts are multiples: those of one size are compared at once
 MARGIN = 0.1  # of the object's longer side, around it: what sticks out is seen as well
 LEAST_MARGIN_PX = 12
 GRID = 16  # enlarged sides are multiples of the coarsest features' stride

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 6  # raise when the same inputs give other values
+VERSION = 7  # raise when the same inputs give other values
 GROUPS = 5  # of views; the threshold leaves one out at a time
 TINY = 1e-3  # px; keeps empty sums from being divided by nothing
 LEAST_WEIGHT = 0.25  # px at half size: a Gaussian seen by less than that gets the object's mean

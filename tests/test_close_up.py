@@ -85,7 +85,7 @@ def test_enlarging_keeps_the_picture():
 
 
 def test_what_differs_is_found_at_its_place_and_nothing_outside_the_window():
-    models, cameras = pair(count=1500), [camera_at(7.0), camera_at(11.0, shift=0.8)]
+    models, cameras = pair(count=1500), [camera_at(7.0), camera_at(16.0, shift=0.8)]
     pictures = photos(models.colour, cameras)
     reflectance = photos(models.reflectance, cameras)
     for images in (pictures, reflectance):
