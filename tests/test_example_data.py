@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.make import board, cameras, lights, masks, objects, padlock, photo, reconstruct, toy_car
+from data.make import (
+    board,
+    cameras,
+    gear,
+    lights,
+    masks,
+    objects,
+    padlock,
+    photo,
+    reconstruct,
+    toy_car,
+)
 from data.make.queries import plan_queries
 
 DATA = Path(__file__).parents[1] / "data"
@@ -234,6 +245,7 @@ def test_a_defective_board_differs_in_the_parts_it_names():
 
 SOLIDS = [(padlock, kind) for kind in ("dent", "missing", "cut")]
 SOLIDS += [(toy_car, kind) for kind in ("dent", "missing")]
+SOLIDS += [(gear, kind) for kind in ("missing", "burr")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

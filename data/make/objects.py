@@ -33,6 +33,7 @@ OBJECTS = {
     "Board": Kind("board", ("missing", "skewed", "bent", "scorch")),
     "Padlock": Kind("padlock", ("scratch", "corrosion", "dent", "missing", "cut")),
     "ToyCar": Kind("toy_car", ("scratch", "chip", "missing", "dent", "misprint")),
+    "Gear": Kind("gear", ("missing", "burr", "crack", "stain", "scratch")),
 }
 
 
