@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.make import board, cameras, lights, masks, objects, padlock, photo, reconstruct, toy_car
+from data.make import (
+    board,
+    cameras,
+    gear,
+    lights,
+    masks,
+    objects,
+    padlock,
+    photo,
+    plug,
+    reconstruct,
+    toy_car,
+)
 from data.make.queries import plan_queries
 
 DATA = Path(__file__).parents[1] / "data"
@@ -234,6 +246,8 @@ def test_a_defective_board_differs_in_the_parts_it_names():
 
 SOLIDS = [(padlock, kind) for kind in ("dent", "missing", "cut")]
 SOLIDS += [(toy_car, kind) for kind in ("dent", "missing")]
+SOLIDS += [(gear, kind) for kind in ("missing", "burr")]
+SOLIDS += [(plug, kind) for kind in ("bent", "missing", "chip")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)
@@ -241,22 +255,29 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
     axes = [np.arange(a, b, 0.03) for a, b in zip(module.LOW, module.HIGH, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij")
     flawless = module.distance(*grid) < 0
+    farthest = 0.5 if module is plug else 0.3  # its pins are long
     for seed in range(12):
         defect = module.random_defect(kind, np.random.default_rng(seed))
         differs = flawless != (module.distance(*grid, defect) < 0)
         away = np.linalg.norm(np.stack(grid, -1)[differs] - defect["centre"], axis=-1)
-        assert len(away) and away.max() < 0.3
+        assert len(away) and away.max() < farthest
 
 
 @pytest.mark.parametrize("smeared", [0, 1])
-def test_a_misprint_stays_within_its_disc(smeared):
-    centre = np.array([toy_car.DOOR[0], 0.44, toy_car.DOOR[1]])
+@pytest.mark.parametrize(
+    "inked, face, other, centre",
+    [
+        (toy_car.ink, toy_car.LEFT, toy_car.RIGHT, (toy_car.DOOR[0], 0.44, toy_car.DOOR[1])),
+        (plug.inked, plug.BACK, plug.FRONT, (0, -0.24, 0.15)),
+    ],
+)
+def test_a_misprint_stays_within_its_disc(inked, face, other, centre, smeared):
     points = centre + np.random.default_rng(0).uniform(-0.4, 0.4, (4000, 3)) * [1, 0, 1]
-    defect = {"kind": "misprint", "face": toy_car.LEFT, "centre": centre, "radius": 0.22}
+    defect = {"kind": "misprint", "face": face, "side": face, "centre": centre, "radius": 0.22}
     defect |= {"smeared": smeared, "across": 0.08, "down": 0.02}
-    differs = toy_car.ink(points, toy_car.LEFT) != toy_car.ink(points, toy_car.LEFT, defect)
+    differs = inked(points, face) != inked(points, face, defect)
     assert differs.any() and np.linalg.norm(points - centre, axis=1)[differs].max() < 0.22
-    assert (toy_car.ink(points, toy_car.RIGHT) == toy_car.ink(points, toy_car.RIGHT, defect)).all()
+    assert (inked(points, other) == inked(points, other, defect)).all()
 
 
 def test_another_draw_has_other_seeds_and_the_same_names():

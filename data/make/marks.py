@@ -45,3 +45,16 @@ def scratched(
     width = defect["width"] * np.clip(1 - (along / defect["length"]) ** 2, 0, 1)
     on_face = np.abs(away @ normal) < reach
     return on_face & (np.abs(across + 0.015 * np.sin(along * 11)) < width)
+
+
+def misprinted(printed, places, centre, defect: dict) -> np.ndarray:
+    """What is printed at places [N, 2] when a disc of the print was moved or smeared, [N].
+
+    Args:
+        printed: takes places [N, 2] and returns their ink [N]; the higher number covers.
+        centre: of the disc, [2]; its radius, the move and whether it smeared are the defect's.
+    """
+    inside = (np.linalg.norm(places - centre, axis=1) < defect["radius"])[:, None]
+    shift = np.array([defect["across"], defect["down"]])
+    steps = np.linspace(0, 1, 25) if defect["smeared"] else [1.0]
+    return np.maximum.reduce([printed(places - step * inside * shift) for step in steps])

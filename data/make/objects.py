@@ -33,6 +33,8 @@ OBJECTS = {
     "Board": Kind("board", ("missing", "skewed", "bent", "scorch")),
     "Padlock": Kind("padlock", ("scratch", "corrosion", "dent", "missing", "cut")),
     "ToyCar": Kind("toy_car", ("scratch", "chip", "missing", "dent", "misprint")),
+    "Gear": Kind("gear", ("missing", "burr", "crack", "stain", "scratch")),
+    "Plug": Kind("plug", ("bent", "missing", "scorch", "chip", "misprint")),
 }
 
 

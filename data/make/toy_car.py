@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, described, scratched
+from .marks import before_dent, described, misprinted, scratched
 from .mesh import Mesh, both, box, mesh_from_distance, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -183,11 +183,7 @@ def ink(points, face: int, defect: dict | None = None) -> np.ndarray:
     places = points @ axes.T
     if not defect or defect["kind"] != "misprint" or defect["face"] != face:
         return _printed(places, face)
-    away = np.linalg.norm(places - axes @ defect["centre"], axis=1)
-    inside = (away < defect["radius"])[:, None]
-    shift = np.array([defect["across"], defect["down"]])
-    steps = np.linspace(0, 1, 25) if defect["smeared"] else [1.0]
-    return np.maximum.reduce([_printed(places - step * inside * shift, face) for step in steps])
+    return misprinted(lambda where: _printed(where, face), places, axes @ defect["centre"], defect)
 
 
 def _printed(places, face):
