@@ -45,7 +45,7 @@ def test_a_pass_is_one_of_all_images():
 
 
 def test_the_images_are_those_that_the_comparison_gives_to_the_network():
-    models, cameras = ModelPair(ball(), ball(seed=1)), [camera_at(7.0), camera_at(11.0)]
+    models, cameras = ModelPair(ball(), ball(seed=1)), [camera_at(7.0), camera_at(16.0)]
     shots = [Shot(camera, *photos(models.colour, [camera]) * 2) for camera in cameras]
     cfg, seen = DetectConfig(detect_layers="0,1"), []
 
