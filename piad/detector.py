@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from piad.anomaly import DetectConfig
 from piad.change_net import load_change_net
 from piad.cli import progress
 from piad.comparison import Comparer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from piad.reflectance import ReflectanceNet
     from piad.run_folder import RunFolder
     from piad.scenes import Scene
+
+FEATURES = {"features": "auto", "feature_weights": ""}  # which network: the change net's own
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,9 @@ def load_detector(
             change,
         )
 
-    threshold = kept_threshold(run.cache / "flawless_scores.json", cfg.threshold, depends, score)
+    usual = change is not None and replace(cfg.detect, **FEATURES) == DetectConfig(**FEATURES)
+    kept = run.cache / "flawless_scores.json"
+    threshold = kept_threshold(kept, cfg.threshold, depends, score, usual)
     comparer = Comparer(models, models_id, features, cfg.detect, maps, normality, detail, change)
     weights = {"features": features.name, "reflectance": net.name}
     weights["change"] = "none" if change is None else change.name

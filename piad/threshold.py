@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from piad.views import View
 
 VERSION = 6  # raise when the same inputs give other scores
+TYPICAL_RATE = 0.05  # of `false_alarm_typical`
+TINY = 1e-6
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
 JITTER_SHARE = 5e-4  # of the object's distance, shift of the object
@@ -64,6 +66,13 @@ class ThresholdConfig:
             "these differ a little less than others do"
         },
     )
+    false_alarm_typical: float = field(
+        default=7.0,
+        metadata={
+            "help": "threshold of objects at large at a rate of 0.05, to which the object's own "
+            "goes halfway (geometric mean) where the detection is the default one; 0: it stays"
+        },
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.false_alarm_rate < 1:
@@ -80,6 +89,11 @@ class ThresholdConfig:
         if not self.false_alarm_margin > 0:
             raise UserError(
                 f"false_alarm_margin must be positive, got {self.false_alarm_margin:g}; "
+                "correct the config"
+            )
+        if self.false_alarm_typical < 0:
+            raise UserError(
+                f"false_alarm_typical must be 0 or positive, got {self.false_alarm_typical:g}; "
                 "correct the config"
             )
 
@@ -190,11 +204,17 @@ def kept_threshold(
     cfg: ThresholdConfig,
     depends: dict,
     score: Callable[[], list[float]],
+    usual: bool = False,
 ) -> Threshold | None:
     """The threshold from the scores that `score` finds, kept in `path` until `depends` changes.
 
-    None where `false_alarm_samples` is 0. Rate and margin come after the scores: changing them
-    costs nothing. `depends`: JSON scalars of what the scores depend on.
+    None where `false_alarm_samples` is 0. Rate, margin and what is typical come after the scores:
+    changing them costs nothing.
+
+    Args:
+        depends: JSON scalars of what the scores depend on.
+        usual: whether scores have the unit of the default detection, so that
+            `false_alarm_typical` counts.
     """
     if cfg.false_alarm_samples == 0:
         return None
@@ -205,7 +225,19 @@ def kept_threshold(
         write_json(path, {"key": key, "scores": scores})
     rate = cfg.false_alarm_rate
     value = cfg.false_alarm_margin * conformal_quantile(scores, rate)
+    if usual and cfg.false_alarm_typical > 0:
+        value *= towards_typical(scores, cfg)
     return Threshold(value, rate, len(scores))
+
+
+def towards_typical(scores: list[float], cfg: ThresholdConfig) -> float:
+    """Factor that brings the threshold at TYPICAL_RATE halfway to the typical one (ours).
+
+    Few samples and made-up lamps say little of the rarest scores; other objects say something too.
+    """
+    rate = TYPICAL_RATE if len(scores) >= least_samples(TYPICAL_RATE) else cfg.false_alarm_rate
+    own = cfg.false_alarm_margin * conformal_quantile(scores, rate)
+    return math.sqrt(cfg.false_alarm_typical / max(own, TINY))
 
 
 def _load(path: Path, key: str) -> list[float] | None:
