@@ -1,8 +1,8 @@
 """Train the change net on random objects with defects.
 
-    python -m piad.solid_objects data/solid_objects --count 217 --seed 7 --device cuda
+    python -m piad.solid_objects data/solid_objects --count 275 --seed 8 --device cuda
     python -m piad.train_change data/solid_objects --start retrieval/model/change.safetensors
-        --kinds changes --runs 2 --rate 1.5e-3 --keep 0.5
+        --kinds changes --runs 2 --rate 1.5e-3 --keep 0.1
 
 Every object is taught as `pose_estimation.py` does, its queries are compared at about their true
 poses (kept beside the object, comparison.pt), and the net learns to tell defects from what another
