@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, scratched
+from .marks import described, picked, scratched
 from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min
 from .noise import fractal_noise_3d
 
@@ -249,9 +249,7 @@ def _cracked(points, defect) -> np.ndarray:
 
 def _print_at(across, y, side):
     """Ink at points of a side, `across` to the right as it is seen: 0 or 1 + index in INKS."""
-    image = _print_image(side)
-    column, row = ((across + 1) * PX).astype(int), ((1 - y) * PX).astype(int)
-    return image[row.clip(0, 2 * PX - 1), column.clip(0, 2 * PX - 1)]
+    return picked(_print_image(side), (across + 1) * PX, (1 - y) * PX)
 
 
 @cache

@@ -47,6 +47,12 @@ def scratched(
     return on_face & (np.abs(across + 0.015 * np.sin(along * 11)) < width)
 
 
+def picked(image: np.ndarray, column, row) -> np.ndarray:
+    """Values of a picture [rows, columns] at its pixels [N], the nearest where they lie outside."""
+    column, row = np.asarray(column).astype(int), np.asarray(row).astype(int)
+    return image[row.clip(0, image.shape[0] - 1), column.clip(0, image.shape[1] - 1)]
+
+
 def misprinted(printed, places, centre, defect: dict) -> np.ndarray:
     """What is printed at places [N, 2] when a disc of the print was moved or smeared, [N].
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, described, scratched
+from .marks import before_dent, described, picked, scratched
 from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min
 from .noise import fractal_noise_3d
 
@@ -176,7 +176,7 @@ def _print_at(across, z, side):
     column = ((across - PRINT[0][0]) * PX).astype(int)
     row = ((PRINT[1][1] - z) * PX).astype(int)
     inside = (row >= 0) & (row < image.shape[0]) & (column >= 0) & (column < image.shape[1])
-    return inside * image[row.clip(0, image.shape[0] - 1), column.clip(0, image.shape[1] - 1)]
+    return inside * picked(image, column, row)
 
 
 @cache

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, misprinted
+from .marks import described, misprinted, picked
 from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -239,9 +239,7 @@ def inked(points, side: int, defect: dict | None = None) -> np.ndarray:
 
 def _printed(places, side):
     """Ink at places [N, 2] (right, down) of a side: 0 or 1 + index in INKS."""
-    image = _print_image(side)
-    column, row = ((places + HALF_PRINT) * PX).astype(int).T
-    return image[row.clip(0, image.shape[0] - 1), column.clip(0, image.shape[1] - 1)]
+    return picked(_print_image(side), *((places + HALF_PRINT) * PX).T)
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, described, misprinted, scratched
+from .marks import before_dent, described, misprinted, picked, scratched
 from .mesh import Mesh, both, box, mesh_from_distance, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -188,9 +188,7 @@ def ink(points, face: int, defect: dict | None = None) -> np.ndarray:
 
 def _printed(places, face):
     """Ink at places [N, 2] (right, down) of a face: 0 or 1 + index in INKS."""
-    image = _print_image(face)
-    column, row = ((places + FACES[face][2]) * PX).astype(int).T
-    return image[row.clip(0, image.shape[0] - 1), column.clip(0, image.shape[1] - 1)]
+    return picked(_print_image(face), *((places + FACES[face][2]) * PX).T)
 
 
 @cache
