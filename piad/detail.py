@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
+from piad.scoring import batch_size, batches
 
 if TYPE_CHECKING:
     from piad.anomaly import DetectConfig
@@ -35,8 +36,6 @@ DOUBT = 0.5  # weight of "nothing is missing": of a photograph a little aside
 DEPTH_TOLERANCE = 0.02  # share of the depth by which both cameras may disagree about a place
 COVERED = 0.5  # coverage under which a pixel belongs to the backdrop
 KEPT_VIEWS = 64  # photographs' differences kept in memory, half precision
-# Photographs looked up at once: a GPU waits for each call, on a CPU one stays in the cache.
-AT_ONCE = {"cuda": 8}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +104,7 @@ class GalleryDetail:
         points = world_points(depth, viewmat, camera.intrinsics)
         total, weights = torch.zeros_like(seen.image), torch.zeros_like(seen.depth)
         nearest = self.nearest(camera, without, halfway)
-        step = AT_ONCE.get(depth.device.type, 1)
-        for some in (nearest[k : k + step] for k in range(0, len(nearest), step)):
+        for some in batches(nearest, batch_size(depth.device)):
             views = [self._view(index) for index, _ in some]
             stacked = torch.stack([view.stacked for view in views]).to(points.dtype)
             matrices = torch.stack([view.to_image for view in views])

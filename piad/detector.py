@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from piad.run_folder import RunFolder
     from piad.scenes import Scene
 
-FEATURES = {"features": "auto", "feature_weights": ""}  # which network: the change net's own
-
 
 @dataclass(frozen=True, eq=False)
 class Detector:
@@ -91,7 +89,8 @@ def load_detector(
             change,
         )
 
-    usual = change is not None and replace(cfg.detect, **FEATURES) == DetectConfig(**FEATURES)
+    choices = replace(cfg.detect, features="auto", feature_weights="")  # the net has its own
+    usual = change is not None and choices == DetectConfig()
     kept = run.cache / "flawless_scores.json"
     threshold = kept_threshold(kept, cfg.threshold, depends, score, usual)
     comparer = Comparer(models, models_id, features, cfg.detect, maps, normality, detail, change)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from gaussian_renderer.densify import rotation_matrices
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.fit import fit
 from gaussian_renderer.gaussians import GaussianModel, joined, same_geometry
-from gaussian_renderer.render import render
+from gaussian_renderer.render import Render, render, render_values
 from piad.fingerprint import gallery_fingerprint
 
 if TYPE_CHECKING:
@@ -159,6 +159,16 @@ class ModelPair:
             torch.cat([view.alpha for view in views], -3),
             views[0].depth,
         )
+
+
+def render_one(models: ModelPair, camera: Camera, values: Tensor) -> Render:
+    """`render_values` of one value of each Gaussian, [N, 1]; [1, H, W] as the image.
+
+    On GPUs in one of CHANNELS channels: no back end is compiled for one.
+    """
+    fill = CHANNELS - 1 if values.is_cuda else 0
+    seen = render_values(models.colour, camera, F.pad(values, (0, fill)))
+    return replace(seen, image=seen.image[:1])
 
 
 class _Stacked:

@@ -15,13 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.area import area_average
-from gaussian_renderer.render import render_values
-from piad.models import CHANNELS, ModelPair
 from piad.normality import LEAST_WEIGHT, TINY, half, put_on_gaussians
 from piad.view_dependence import evened
 
 if TYPE_CHECKING:
-    from gaussian_renderer.camera import Camera
+    from piad.models import ModelPair
     from piad.views import View
 
 MATT, GLOSSY = 0.03, 0.06  # root mean square of highlights, 0..1: none to half a lamp's, all of it
@@ -60,10 +58,3 @@ def shine(models: ModelPair, views: Sequence[View]) -> Tensor:
     mean = square.sum() / weight.sum().clamp_min(TINY)
     square = torch.where(weight >= LEAST_WEIGHT, square / weight.clamp_min(TINY), mean)
     return ((square.sqrt() - MATT) / (GLOSSY - MATT)).clamp(0, 1)
-
-
-@torch.no_grad()
-def seen_shine(models: ModelPair, camera: Camera, values: Tensor) -> Tensor:
-    """`shine` [N, 1] as a camera sees it, [1, H, W]; the backdrop's is 0."""
-    values = F.pad(values, (0, CHANNELS - 1 if values.is_cuda else 0))
-    return render_values(models.colour, camera, values).image[:1]

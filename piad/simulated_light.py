@@ -20,8 +20,8 @@ from torch import Tensor
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.render import render
 from piad.anomaly_map import gaussian_smooth
+from piad.models import render_one
 from piad.reflectance_net import rolled_off
-from piad.shine import seen_shine
 from piad.surface import slope_normals
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def under_another_lamp(
     arriving = _arriving(surface, models, camera, towards, _uniform(SHADOW_BLUR, generator))
     diffuse, glossy = diffuse * arriving, glossy * arriving
     if shine is not None:
-        glossy = glossy * seen_shine(models, camera, shine)
+        glossy = glossy * render_one(models, camera, shine).image
     shade = ambient + (1 - ambient) * diffuse
     field = _smooth_field(photo, generator)
     backdrop = _colour(generator).to(photo)

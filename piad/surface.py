@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.area import area_average
-from gaussian_renderer.render import render_values
 from piad.anomaly_map import gaussian_smooth
-from piad.models import CHANNELS
+from piad.models import render_one
 
 if TYPE_CHECKING:
     from gaussian_renderer.camera import Camera
@@ -34,12 +33,11 @@ def surface_maps(models: ModelPair, camera: Camera, size: tuple[int, int]) -> Te
         size: of the maps (h, w); the camera's image is rendered at twice that.
     """
     small = camera.resized(2 * size[1], 2 * size[0])
-    gloss = F.pad(models.gloss, (0, CHANNELS - 1 if models.gloss.is_cuda else 0))
-    seen = render_values(models.colour, small, gloss)
+    seen = render_one(models, small, models.gloss)
     points = gaussian_smooth(small.intrinsics.unproject(seen.depth[0])[:, None], SMOOTHED_PX)[:, 0]
     line_of_sight = F.normalize(points, dim=0)
     facing = (slope_normals(points) * line_of_sight).sum(0, keepdim=True).abs() * seen.alpha
-    return area_average(torch.cat([facing, seen.image[:1] / GLOSS_UNIT])[None], size)[0]
+    return area_average(torch.cat([facing, seen.image / GLOSS_UNIT])[None], size)[0]
 
 
 def slope_normals(points: Tensor) -> Tensor:

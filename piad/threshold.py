@@ -25,7 +25,7 @@ from gaussian_renderer.camera import Camera
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import write_json
 from gaussian_renderer.se3 import se3_exp
-from piad.anomaly import DetectConfig, Features
+from piad.anomaly import TINY, DetectConfig, Features
 from piad.anomaly_map import image_scores
 from piad.normality import GallerySums, evenly, group_of, teaching_views
 from piad.scoring import Shot, anomalies_at, batch_size, batches, image_size
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 VERSION = 6  # raise when the same inputs give other scores
 TYPICAL_RATE = 0.05  # of `false_alarm_typical`
-TINY = 1e-6
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
 JITTER_SHARE = 5e-4  # of the object's distance, shift of the object

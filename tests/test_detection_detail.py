@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from piad import detail as detail_module
+from piad import scoring
 from piad.anomaly import ORIGINAL, DetectConfig
 from piad.detail import ANGLE_DEG, DOUBT, GalleryDetail, gallery_detail
 from piad.models import ModelPair
@@ -104,7 +105,7 @@ def test_photographs_looked_up_together_lend_the_same(plane, monkeypatch, count)
     pairs, camera = gallery(plane, (-0.2, 0.0, 0.3), texture), camera_at(0.1)
     detail, seen = GalleryDetail(plane, pairs, 3), rendered(plane, camera)
     expected = detail.at(camera, seen)
-    monkeypatch.setitem(detail_module.AT_ONCE, "cpu", count)
+    monkeypatch.setitem(scoring.BATCH, "cpu", count)
     torch.testing.assert_close(detail.at(camera, seen), expected, rtol=0, atol=1e-6)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from piad.detail import world_points
-from piad.models import ModelPair
-from piad.shine import seen_shine, shine
+from piad.models import ModelPair, render_one
+from piad.shine import shine
 from piad.simulated_light import under_another_lamp
 from tests.gaussian_scene import ring_of_cameras
 from tests.retrieval_scene import patchwork
@@ -39,7 +39,7 @@ def test_what_has_shone_may_shine(device):
     assert found[(height > 0.1) & (height < 0.5)].median() > 0.5
     assert found[height < -0.15].quantile(0.95) < 0.1
     camera = ring_of_cameras(5, size=96)[3]
-    seen = seen_shine(models, camera, found[:, None])
+    seen = render_one(models, camera, found[:, None]).image
     assert seen.shape == (1, 96, 96) and seen.min() >= 0
     assert seen[:, 0].max() == 0  # the backdrop's
 
