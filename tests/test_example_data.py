@@ -11,6 +11,7 @@ from PIL import Image
 
 from data.make import (
     board,
+    brick_bird,
     cameras,
     gear,
     lights,
@@ -248,6 +249,7 @@ SOLIDS = [(padlock, kind) for kind in ("dent", "missing", "cut")]
 SOLIDS += [(toy_car, kind) for kind in ("dent", "missing")]
 SOLIDS += [(gear, kind) for kind in ("missing", "burr")]
 SOLIDS += [(plug, kind) for kind in ("bent", "missing", "chip")]
+SOLIDS += [(brick_bird, kind) for kind in ("burr", "missing")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

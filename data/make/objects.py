@@ -35,6 +35,7 @@ OBJECTS = {
     "ToyCar": Kind("toy_car", ("scratch", "chip", "missing", "dent", "misprint")),
     "Gear": Kind("gear", ("missing", "burr", "crack", "stain", "scratch")),
     "Plug": Kind("plug", ("bent", "missing", "scorch", "chip", "misprint")),
+    "BrickBird": Kind("brick_bird", ("burr", "missing", "stain", "scratch")),
 }
 
 
