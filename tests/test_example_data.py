@@ -22,6 +22,7 @@ from data.make import (
     plug,
     reconstruct,
     toy_car,
+    usb_stick,
 )
 from data.make.queries import plan_queries
 
@@ -250,6 +251,7 @@ SOLIDS += [(toy_car, kind) for kind in ("dent", "missing")]
 SOLIDS += [(gear, kind) for kind in ("missing", "burr")]
 SOLIDS += [(plug, kind) for kind in ("bent", "missing", "chip")]
 SOLIDS += [(brick_bird, kind) for kind in ("burr", "missing")]
+SOLIDS += [(usb_stick, kind) for kind in ("dent", "missing", "bent")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)
@@ -257,7 +259,7 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
     axes = [np.arange(a, b, 0.03) for a, b in zip(module.LOW, module.HIGH, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij")
     flawless = module.distance(*grid) < 0
-    farthest = 0.5 if module is plug else 0.3  # its pins are long
+    farthest = 0.5 if module in (plug, usb_stick) else 0.3  # pins and connector are long
     for seed in range(12):
         defect = module.random_defect(kind, np.random.default_rng(seed))
         differs = flawless != (module.distance(*grid, defect) < 0)

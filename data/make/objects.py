@@ -36,6 +36,7 @@ OBJECTS = {
     "Gear": Kind("gear", ("missing", "burr", "crack", "stain", "scratch")),
     "Plug": Kind("plug", ("bent", "missing", "scorch", "chip", "misprint")),
     "BrickBird": Kind("brick_bird", ("burr", "missing", "stain", "scratch")),
+    "UsbStick": Kind("usb_stick", ("dent", "missing", "bent", "scratch", "misprint")),
 }
 
 
