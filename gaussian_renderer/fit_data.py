@@ -125,7 +125,7 @@ class Gallery:
             x, y, width, height = _box_of(shape, size)
             camera = camera.cropped(x, y, width, height)
             pixels = pixels[:, y : y + height, x : x + width].contiguous()
-            sign = sign[:, y : y + height, x : x + width].to(self.device, torch.int8)
+            sign = sign[:, y : y + height, x : x + width].to(self.device, torch.int8).contiguous()
         viewmat = camera.viewmat(self.device)
         return TargetView(camera, viewmat, pixels.to(self.device), sign, size)
 

@@ -316,6 +316,7 @@ def test_only_the_part_with_the_object_is_fitted():
         whole = gallery.view(0, factor, about_object=False)
         height, width = view.pixels.shape[1:]
         assert view.size == (200 // factor, 200 // factor) and view.share < 0.2
+        assert view.alpha_sign.is_contiguous() and view.alpha_sign.shape[1:] == (height, width)
         k, all_ = view.camera.intrinsics, whole.camera.intrinsics
         x, y = round(all_.cx - k.cx), round(all_.cy - k.cy)
         assert (k.width, k.height) == (width, height) and x % 8 == y % 8 == 0

@@ -103,7 +103,10 @@ def _on_device(image, target, window, weight, scale, sign, alpha_scale, only_out
     side = fit_native.LOSS_TILE
     blocks = channels * (-(-height // side)) * (-(-width // side))
     v_image = torch.empty_like(image)
-    v_alpha = None if sign is None else torch.empty_like(sign, dtype=torch.float32)
+    v_alpha = None
+    if sign is not None:
+        sign = sign.contiguous()  # may be a part of a larger image
+        v_alpha = torch.empty_like(sign, dtype=torch.float32)
     maps = torch.empty(3 * image.numel() if weight else 0, device=image.device)
     sums = torch.empty(4 + 3 * blocks, dtype=torch.float64, device=image.device)
     index = image.device.index or 0

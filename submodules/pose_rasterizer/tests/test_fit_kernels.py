@@ -100,6 +100,15 @@ def test_hold_on_alpha_by_hand(where):
     assert found.v_alpha.tolist() == [[[0.25, 0, 0], [0, 0.25, 0.25]]]
 
 
+def test_hold_on_alpha_takes_a_part_of_a_larger_image(where):
+    g = torch.Generator().manual_seed(3)
+    whole = torch.randint(-1, 2, (1, 9, 12), generator=g).to(where, torch.int8)
+    part = whole[:, 2:7, 3:10]
+    image = torch.zeros(2, 5, 7, device=where)
+    found = photometric(image, image, WINDOW, 0.2, alpha_sign=part, alpha_scale=0.5)
+    assert torch.equal(found.v_alpha, 0.5 * part)
+
+
 def test_loss_refuses_what_does_not_fit_together(where):
     image = torch.zeros(3, 4, 5, device=where)
     with pytest.raises(ValueError, match=r"takes \[C, H, W\]"):
