@@ -43,6 +43,7 @@ STACK_SHARE = 0.35  # of objects with a stack of like parts or a coil
 COIL_SHARE = 0.4  # ... of these, with a coil
 PARTS_SHARE = 0.5  # of objects that small parts stand on
 METAL_PARTS = 0.4  # of the parts' designs that are of bare metal: rivets, screws, pins
+LIKE_BODY = 0.4  # ... of the others, of the material of what they stand on: studs, bosses
 GRAINY = 0.25  # roughness of a surface from which on its normals have their full grain
 PLATE_SHARE = 0.4  # ... of these, on a flat box alone
 # Of one material, up to which share of the objects.
@@ -346,6 +347,10 @@ def _with_parts(found: Object, generator: Generator) -> Object:
             design = replace(
                 design, metal=1.0, roughness=smooth, pattern=0, palette=level.expand(3, 3)
             )
+        elif torch.rand((), generator=generator) < LIKE_BODY:
+            body = found.solids[int(torch.randint(found.own_solids, (), generator=generator))]
+            look = ("metal", "roughness", "pattern", "palette")
+            design = replace(design, **{key: getattr(body, key) for key in look})
         designs.append(design)
     aligned = torch.rand((), generator=generator)
     heading = torch.randn(3, generator=generator)
