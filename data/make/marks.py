@@ -3,7 +3,7 @@
 import numpy as np
 
 from .lights import smoothstep
-from .mesh import unit
+from .mesh import Mesh, mesh_from_distance, unit
 
 
 def described(kind: str, centre, normal, seed: int, sizes: dict) -> dict:
@@ -26,6 +26,20 @@ def before_dent(x, y, z, defect: dict | None):
     across = (sum(v * v for v in away) - deep**2) / defect["radius"] ** 2
     pressed = defect["depth"] * np.clip(1 - across, 0, 1) ** 2 * smoothstep((deep + 0.24) / 0.12)
     return tuple(v + pressed * n for v, n in zip((x, y, z), defect["normal"], strict=True))
+
+
+def solid_with_parts(
+    distance, parts, grid, defect: dict | None
+) -> tuple[Mesh, np.ndarray, np.ndarray]:
+    """An object's surface, its vertices before a dent [N, 3], and the part each belongs to, [N].
+
+    Args:
+        distance, parts: the object's functions of x, y, z and a defect; grid: its lowest and
+            highest corner, and the spacing.
+    """
+    solid = mesh_from_distance(lambda x, y, z: distance(x, y, z, defect), *grid)
+    x, y, z = before_dent(*solid.vertices.T, defect)
+    return solid, np.stack([x, y, z], 1), np.abs(parts(x, y, z, defect)).argmin(0)
 
 
 def scratched(
@@ -51,6 +65,20 @@ def picked(image: np.ndarray, column, row) -> np.ndarray:
     """Values of a picture [rows, columns] at its pixels [N], the nearest where they lie outside."""
     column, row = np.asarray(column).astype(int), np.asarray(row).astype(int)
     return image[row.clip(0, image.shape[0] - 1), column.clip(0, image.shape[1] - 1)]
+
+
+def inked_face(printed, points, axes, misprint: dict | None) -> np.ndarray:
+    """Ink at points [N, 3] of a printed face, [N].
+
+    Args:
+        printed: takes places [N, 2] (right, down) and returns their ink [N].
+        axes: right and down as the face is seen, [2, 3]; misprint: the defect, where it is on it.
+    """
+    axes = np.array(axes, float)
+    places = points @ axes.T
+    if misprint is None:
+        return printed(places)
+    return misprinted(printed, places, axes @ misprint["centre"], misprint)
 
 
 def misprinted(printed, places, centre, defect: dict) -> np.ndarray:

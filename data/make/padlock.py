@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, described, picked, scratched
-from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min
+from .marks import before_dent, described, picked, scratched, solid_with_parts
+from .mesh import Mesh, both, box, cylinder, smooth_min
 from .noise import fractal_noise_3d
 
 MATERIAL = {"specular": 0.5}
@@ -134,10 +134,8 @@ def distance(x, y, z, defect: dict | None = None):
 def mesh(defect: dict | None = None) -> Mesh:
     """The padlock's surface with colour, metallic and roughness per vertex."""
     kind = defect["kind"] if defect else None
-    solid = mesh_from_distance(lambda x, y, z: distance(x, y, z, defect), LOW, HIGH, STEP)
-    x, y, z = before_dent(*solid.vertices.T, defect)
-    points = np.stack([x, y, z], 1)
-    part = np.abs(parts(x, y, z, defect)).argmin(0)
+    solid, points, part = solid_with_parts(distance, parts, (LOW, HIGH, STEP), defect)
+    x, y, z = points.T
     look = LOOKS[part]  # colour, metallic, roughness, [N, 5]
     brass, band = part == 0, part == 1
     brushed, mottle = fractal_noise_3d(points * [3, 40, 40], 1.2, 1, 3), _mottle(points, 5, 2)

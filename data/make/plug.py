@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, misprinted, picked
-from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min, unit
+from .marks import described, inked_face, picked, solid_with_parts
+from .mesh import Mesh, both, box, cylinder, smooth_min, unit
 from .noise import fractal_noise_3d
 
 MATERIAL = {"specular": 0.4}
@@ -193,10 +193,8 @@ def _broken_off(x, y, z, defect):
 def mesh(defect: dict | None = None) -> Mesh:
     """The plug's surface with colour, metallic and roughness per vertex."""
     kind = defect["kind"] if defect else None
-    solid = mesh_from_distance(lambda x, y, z: distance(x, y, z, defect), LOW, HIGH, STEP)
-    points = solid.vertices
+    solid, points, part = solid_with_parts(distance, parts, (LOW, HIGH, STEP), defect)
     x, y, z = points.T
-    part = np.abs(parts(x, y, z, defect)).argmin(0)
     look = LOOKS[part]  # colour, metallic, roughness, [N, 5]
     body, fuse = part == 0, part == 3
     mottle, grain = fractal_noise_3d(points, 5, 2, 4), fractal_noise_3d(points, 45, 3, 2)
@@ -230,11 +228,9 @@ def mesh(defect: dict | None = None) -> Mesh:
 
 def inked(points, side: int, defect: dict | None = None) -> np.ndarray:
     """Ink at points [N, 3] of the front or the back: 0 or 1 + index in INKS, [N]."""
-    axes = np.array([(-side, 0, 0), (0, 0, -1)], float)  # right and down, as it is seen
-    places = points @ axes.T
-    if not defect or defect["kind"] != "misprint" or defect["side"] != side:
-        return _printed(places, side)
-    return misprinted(lambda where: _printed(where, side), places, axes @ defect["centre"], defect)
+    axes = (-side, 0, 0), (0, 0, -1)  # right and down, as it is seen
+    spoilt = defect and defect["kind"] == "misprint" and defect["side"] == side
+    return inked_face(lambda at: _printed(at, side), points, axes, defect if spoilt else None)
 
 
 def _printed(places, side):

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, described, misprinted, picked, scratched
-from .mesh import Mesh, both, box, mesh_from_distance, smooth_min, unit
+from .marks import before_dent, described, inked_face, picked, scratched, solid_with_parts
+from .mesh import Mesh, both, box, smooth_min, unit
 from .noise import fractal_noise_3d
 
 MATERIAL = {"specular": 0.5}
@@ -147,10 +147,8 @@ def distance(x, y, z, defect: dict | None = None):
 def mesh(defect: dict | None = None) -> Mesh:
     """The car's surface with colour, metallic and roughness per vertex."""
     kind = defect["kind"] if defect else None
-    solid = mesh_from_distance(lambda x, y, z: distance(x, y, z, defect), LOW, HIGH, STEP)
-    x, y, z = before_dent(*solid.vertices.T, defect)
-    points = np.stack([x, y, z], 1)
-    part = np.abs(parts(x, y, z, defect)).argmin(0)
+    solid, points, part = solid_with_parts(distance, parts, (LOW, HIGH, STEP), defect)
+    x, y, z = points.T
     look = LOOKS[part]  # colour, metallic, roughness, [N, 5]
     paint, grey, lamp = part == 0, part == 1, part == 4
     dull = (grey | (part == 2)).astype(float)
@@ -179,11 +177,9 @@ def mesh(defect: dict | None = None) -> Mesh:
 
 def ink(points, face: int, defect: dict | None = None) -> np.ndarray:
     """Ink at points [N, 3] of a face, a misprint in it: 0 or 1 + index in INKS, [N]."""
-    axes = np.array(FACES[face][:2], float)
-    places = points @ axes.T
-    if not defect or defect["kind"] != "misprint" or defect["face"] != face:
-        return _printed(places, face)
-    return misprinted(lambda where: _printed(where, face), places, axes @ defect["centre"], defect)
+    spoilt = defect and defect["kind"] == "misprint" and defect["face"] == face
+    own = defect if spoilt else None
+    return inked_face(lambda at: _printed(at, face), points, FACES[face][:2], own)
 
 
 def _printed(places, face):

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, described, misprinted, picked, scratched
-from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min, unit
+from .marks import before_dent, described, inked_face, picked, scratched, solid_with_parts
+from .mesh import Mesh, both, box, cylinder, smooth_min, unit
 from .noise import fractal_noise_3d
 
 MATERIAL = {"specular": 0.45}
@@ -225,10 +225,8 @@ def distance(x, y, z, defect: dict | None = None):
 def mesh(defect: dict | None = None) -> Mesh:
     """The stick's surface with colour, metallic and roughness per vertex."""
     kind = defect["kind"] if defect else None
-    solid = mesh_from_distance(lambda x, y, z: distance(x, y, z, defect), LOW, HIGH, STEP)
-    x, y, z = before_dent(*solid.vertices.T, defect)
-    points = np.stack([x, y, z], 1)
-    part = np.abs(parts(x, y, z, defect)).argmin(0)
+    solid, points, part = solid_with_parts(distance, parts, (LOW, HIGH, STEP), defect)
+    x, y, z = points.T
     look = LOOKS[part]  # colour, metallic, roughness, [N, 5]
     metal, plastic = part == METAL, (part == BODY) | (part == REAR)
     mottle, grain = fractal_noise_3d(points, 5, 2, 4), fractal_noise_3d(points, 70, 3, 2)
@@ -261,11 +259,9 @@ def mesh(defect: dict | None = None) -> Mesh:
 
 def inked(points, side: int, defect: dict | None = None) -> np.ndarray:
     """Ink at points [N, 3] of the front or the back: 0 or 1 + index in INKS, [N]."""
-    axes = np.array([(side, 0, 0), (0, -1, 0)], float)  # right and down, as it is seen
-    places = points @ axes.T
-    if not defect or defect["kind"] != "misprint" or defect["side"] != side:
-        return _printed(places, side)
-    return misprinted(lambda where: _printed(where, side), places, axes @ defect["centre"], defect)
+    axes = (side, 0, 0), (0, -1, 0)  # right and down, as it is seen
+    spoilt = defect and defect["kind"] == "misprint" and defect["side"] == side
+    return inked_face(lambda at: _printed(at, side), points, axes, defect if spoilt else None)
 
 
 def _printed(places, side):
