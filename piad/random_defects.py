@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from gaussian_renderer.se3 import hat
 from piad.random_objects import Object, surface_path
-from piad.random_shapes import Chain, random_blob
+from piad.random_shapes import Chain, Shape, Socket, random_blob
 from piad.reflectance_data import log_uniform, uniform
 
 # Some twice: what moved shows at its edges only, what is dented by its shading only.
@@ -19,8 +19,9 @@ KINDS = (
     *2 * ("bent", "dent", "stain"),
 )
 LINES = "crack", "scratch"
-BARE_SHARE = 0.4  # of lost parts that leave nothing behind
-HOLE_DEPTH = 1.0, 4.0  # of its radius
+BARE_SHARE = 0.3  # of lost parts that leave nothing behind
+ROUND_SHARE = 0.5  # of the holes they leave, which else have their own shape
+HOLE_DEPTH = 1.0, 4.0  # of its radius, or of half the lost part's thickness
 PART_KINDS = "lost", "turned"  # of small parts, where there are some
 
 
@@ -65,9 +66,8 @@ def random_defect(
         path = Chain(surface_path(flawless, place, normal, generator), radius)
         return flawless.with_paint(path, generator)
     if kind == "hole":
-        depth = float(uniform(*HOLE_DEPTH, generator, 1))
         radius = unit * log_uniform(0.03, 0.1, generator)
-        return _drilled(flawless, place, normal, radius, depth, generator)
+        return _drilled(flawless, place, normal, radius, generator)
     if kind == "dent":
         width = unit * log_uniform(0.06, 0.25, generator)
         depth = width * float(uniform(0.15, 0.7, generator, 1))
@@ -82,20 +82,20 @@ def random_defect(
 
 
 def _drilled(
-    found: Object,
-    place: Tensor,
-    outward: Tensor,
-    radius: float,
-    depth: float,
-    generator: Generator,
+    found: Object, place: Tensor, outward: Tensor, radius: float, generator: Generator
 ) -> Object:
-    """With a round hole, `depth` radii deep; most are dark, or of another colour, inside."""
+    """With a round hole."""
+    depth = float(uniform(*HOLE_DEPTH, generator, 1))
     steps = torch.linspace(0.5, -depth, 4)[:, None]
     hole = Chain(place + steps * radius * outward, radius)
+    return _hollow(found, hole, replace(hole, radius=1.1 * radius), generator)
+
+
+def _hollow(found: Object, hole: Shape, inside: Shape, generator: Generator) -> Object:
+    """With a hole; most are dark, or of another colour, `inside` of what is a little wider."""
     found, draw = found.with_cut(hole), float(torch.rand((), generator=generator))
     if draw < 0.3:
         return found
-    inside = replace(hole, radius=1.1 * radius)
     return (found.with_dark if draw < 0.8 else found.with_paint)(inside, generator)
 
 
@@ -134,9 +134,14 @@ def _without_part(flawless: Object, number: int, generator: Generator) -> Object
         return bare
     foot = part.centre - bare.distance(foot) * outward
     radius = part.scale * float(part.size[:2].amin() * uniform(0.4, 1.0, generator, 1))
+    if draw < 0.85 and torch.rand((), generator=generator) < ROUND_SHARE:
+        return _drilled(bare, foot, outward, radius, generator)
     if draw < 0.85:
-        depth = float(uniform(*HOLE_DEPTH, generator, 1))
-        return _drilled(bare, foot, outward, radius, depth, generator)
+        sunk = replace(part, centre=foot)
+        half = part.scale * float(part.size.amin())
+        socket = Socket(sunk, half * float(uniform(*HOLE_DEPTH, generator, 1)))
+        wider = replace(socket, part=replace(sunk, scale=1.08 * part.scale))
+        return _hollow(bare, socket, wider, generator)
     mark = Chain(torch.stack([foot, foot - 0.01 * outward]), radius)
     dark = torch.rand((), generator=generator) < 0.5
     return (bare.with_dark if dark else bare.with_paint)(mark, generator)

@@ -16,9 +16,9 @@ from torch import Generator, Tensor
 
 from piad.random_lights import mirrored
 from piad.random_shapes import (
-    Blob,
     Chain,
     Part,
+    Shape,
     nearby_distances,
     random_blob,
     random_coil,
@@ -41,7 +41,7 @@ from piad.reflectance_solids import (
 TABLE_SHARE = 0.3  # of objects that stand on a table
 STACK_SHARE = 0.35  # of objects with a stack of like parts or a coil
 COIL_SHARE = 0.4  # ... of these, with a coil
-PARTS_SHARE = 0.5  # of objects that small parts stand on
+PARTS_SHARE = 0.65  # of objects that small parts stand on
 METAL_PARTS = 0.4  # of the parts' designs that are of bare metal: rivets, screws, pins
 LIKE_BODY = 0.4  # ... of the others, of the material of what they stand on: studs, bosses
 GRAINY = 0.25  # roughness of a surface from which on its normals have their full grain
@@ -59,7 +59,7 @@ class Paint:
     Its edge is sharp, or fades over `fade` within the shape.
     """
 
-    shape: Blob | Chain
+    shape: Shape
     colour: Tensor
     share: float
     roughness: float
@@ -82,8 +82,8 @@ class Object(Solids):
         self.grains, self.table = grains, table
         self.room = 1.0  # radius of the solids about the origin, without the table
         self.warp: tuple[Tensor, float, Tensor] | None = None  # centre [3], width, shift [3]
-        self.added: tuple[Blob | Chain, ...] = ()
-        self.cut: tuple[Blob | Chain, ...] = ()
+        self.added: tuple[Shape, ...] = ()
+        self.cut: tuple[Shape, ...] = ()
         self.paints: tuple[Paint, ...] = ()
 
     def changed(self, **parts: object) -> Object:
@@ -93,20 +93,20 @@ class Object(Solids):
         vars(other).update(parts)
         return other
 
-    def with_added(self, shape: Blob | Chain) -> Object:
+    def with_added(self, shape: Shape) -> Object:
         """With a shape on it."""
         return self.changed(added=(*self.added, shape))
 
-    def with_cut(self, shape: Blob | Chain) -> Object:
+    def with_cut(self, shape: Shape) -> Object:
         """With a shape cut out of it."""
         return self.changed(cut=(*self.cut, shape))
 
-    def with_paint(self, shape: Blob | Chain, generator: Generator, fade: float = 0) -> Object:
+    def with_paint(self, shape: Shape, generator: Generator, fade: float = 0) -> Object:
         """With a random material where a shape is."""
         paint = replace(random_paint(shape, generator), fade=fade)
         return self.changed(paints=(*self.paints, paint))
 
-    def with_dark(self, shape: Blob | Chain, generator: Generator, fade: float = 0) -> Object:
+    def with_dark(self, shape: Shape, generator: Generator, fade: float = 0) -> Object:
         """With a dark, rough material where a shape is: soot, the depth of a crack."""
         colour = 0.01 * torch.exp(1.2 * torch.rand(1, generator=generator))
         paint = replace(random_paint(shape, generator), roughness=0.9, fade=fade)
@@ -402,7 +402,7 @@ def _table(lowest: float, generator: Generator) -> Solid:
     return table
 
 
-def random_paint(shape: Blob | Chain, generator: Generator) -> Paint:
+def random_paint(shape: Shape, generator: Generator) -> Paint:
     return Paint(
         shape,
         random_colours(1, generator)[0],

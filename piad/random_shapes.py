@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from piad.reflectance_data import uniform
 from piad.reflectance_solids import Solid, random_rotation, sines
 
+SOCKET_STEPS = 6
 NEAR = 0.05  # from the ball around a shape; nearer points get the shape's own distance
 
 
@@ -59,19 +60,6 @@ class Chain:
         return (offset - share.clamp(0, 1)[..., None] * along).norm(dim=2).amin(1) - self.radius
 
 
-def nearby_distances(shapes: Sequence[Blob | Chain], points: Tensor) -> Tensor:
-    """Distances [N, S] of shapes; far from one, that of a ball around it, which is less."""
-    balls = [shape.ball for shape in shapes]
-    centres, reach = (torch.stack(parts) for parts in zip(*balls, strict=True))
-    found = (points[:, None] - centres).norm(dim=2) - reach
-    near = found < NEAR
-    for index, some in enumerate(near.any(0).tolist()):
-        if some:
-            close = near[:, index].nonzero()[:, 0]
-            found[close, index] = shapes[index].distance(points[close])
-    return found
-
-
 @dataclass
 class Part(Solid):
     """A small solid on others: a component, a rivet. It stands along its third axis."""
@@ -85,6 +73,48 @@ class Part(Solid):
     def distance(self, points: Tensor) -> Tensor:
         """Signed distance (a bound of it) of points [N, 3]."""
         return super().distance(points) * self.scale
+
+
+@dataclass(frozen=True)
+class Socket:
+    """Where a small part sat: its shape, drawn inwards along its third axis.
+
+    depth: how far, at most about seven times half the part's thickness, which leaves no gaps.
+    """
+
+    part: Part
+    depth: float
+
+    @cached_property
+    def shifts(self) -> Tensor:
+        """To where the part's shape is cut out, [SOCKET_STEPS, 3]."""
+        return torch.linspace(0, -self.depth, SOCKET_STEPS)[:, None] * self.part.axes[2]
+
+    @cached_property
+    def ball(self) -> tuple[Tensor, Tensor]:
+        """Centre [3] and radius of a ball that holds it."""
+        reach = self.part.scale * (0.2 + 1.5 * self.part.size.sum())  # of any kind of solid
+        return self.part.centre + 0.5 * self.shifts[-1], reach + 0.5 * self.depth
+
+    def distance(self, points: Tensor) -> Tensor:
+        """Signed distance (a bound of it) of points [N, 3]."""
+        return torch.stack([self.part.distance(points - by) for by in self.shifts]).amin(0)
+
+
+Shape = Blob | Chain | Socket  # of details and defects
+
+
+def nearby_distances(shapes: Sequence[Shape], points: Tensor) -> Tensor:
+    """Distances [N, S] of shapes; far from one, that of a ball around it, which is less."""
+    balls = [shape.ball for shape in shapes]
+    centres, reach = (torch.stack(parts) for parts in zip(*balls, strict=True))
+    found = (points[:, None] - centres).norm(dim=2) - reach
+    near = found < NEAR
+    for index, some in enumerate(near.any(0).tolist()):
+        if some:
+            close = near[:, index].nonzero()[:, 0]
+            found[close, index] = shapes[index].distance(points[close])
+    return found
 
 
 @dataclass

@@ -36,6 +36,7 @@ from piad.reflectance_solids import (
 
 SIDE = 400  # px
 GALLERY_VIEWS = 40
+PART_TIMES = 3  # each of these kinds of defects, among the others once or twice
 FLAWLESS, DEFECTIVE, LIGHTS = 10, 14, 2  # views of an object's queries, and lights of each
 SAME_LIGHT = 0.15  # of queries under the gallery's light
 SMALLEST_MASK, LARGEST_MASK = 0.0012, 0.1  # share of the image
@@ -159,7 +160,7 @@ def write_object(folder: Path, generator: Generator) -> None:
         frames.append({"file_path": f"train/{index:03}", "transform_matrix": pose.tolist()})
     write_json(folder / "transforms.json", {"camera_angle_x": angle, "frames": frames})
     queries = []
-    kinds = KINDS + (2 * PART_KINDS if scene.small.any() else ())
+    kinds = KINDS + (PART_TIMES * PART_KINDS if scene.small.any() else ())
     for number in range(FLAWLESS + DEFECTIVE):
         if number < FLAWLESS:
             kind, pose, mask = "good", hand_held(scene, generator), None

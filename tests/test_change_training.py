@@ -17,7 +17,17 @@ from piad.config import PoseConfig
 from piad.random_defects import KINDS as DEFECTS
 from piad.random_defects import LINES, PART_KINDS, random_defect
 from piad.random_objects import random_object
-from piad.random_shapes import NEAR, Chain, Coil, Part, Stack, nearby_distances, random_blob
+from piad.random_shapes import (
+    NEAR,
+    SOCKET_STEPS,
+    Chain,
+    Coil,
+    Part,
+    Socket,
+    Stack,
+    nearby_distances,
+    random_blob,
+)
 from piad.reflectance_solids import KINDS as SOLID_KINDS
 from piad.reflectance_solids import Solid, Solids, random_solid, see
 from piad.scenes import load_scene
@@ -49,7 +59,7 @@ def folder(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     for name, value in SMALL.items():
         patch.setattr(solid_objects, name, value)
-    write_object(root / "object_000", seeded(7))
+    write_object(root / "object_000", seeded(3))
     patch.undo()
     return root / "object_000"
 
@@ -105,10 +115,33 @@ def test_solids_are_measured_together_as_one_by_one():
     assert kinds == {*SOLID_KINDS, Stack, Coil, Part}
 
 
+def small_part(kind, generator):
+    """A small part of a kind of solid."""
+    return Part(**vars(random_solid(generator)) | {"kind": kind}, scale=0.2)
+
+
+@pytest.mark.parametrize("kind", SOLID_KINDS)
+def test_a_socket_is_its_part_s_shape_drawn_inwards(kind):
+    part, points = small_part(kind, seeded(2)), 0.1 * torch.randn(500, 3, generator=seeded(3))
+    half = part.scale * float(part.size.amin())
+    socket = Socket(part, 4 * half)
+    within = part.distance(part.centre + points) < 0
+    assert 10 < within.sum() < 490
+    # where it is and behind it
+    inwards = torch.linspace(0, -4 * half, SOCKET_STEPS)[:, None] * part.axes[2]
+    for shift in inwards:
+        assert (socket.distance(part.centre + points + shift)[within] < 0).all()
+    outside = part.centre + points + 0.5 * part.axes[2]
+    assert (socket.distance(outside) > 0).all()
+    beyond = part.centre + points + 2 * inwards[-1] - 0.5 * part.axes[2]
+    assert (socket.distance(beyond) > 0).all()
+
+
 def test_a_far_detail_is_no_nearer_than_its_ball():
     generator = seeded(4)
     shapes = [random_blob(torch.randn(3, generator=generator), 0.2, generator) for _ in range(3)]
     shapes.append(Chain(torch.rand(5, 3, generator=generator), 0.02))
+    shapes.append(Socket(small_part("box", seeded(1)), 0.1))
     points = 0.8 * torch.randn(2000, 3, generator=generator)
     found = nearby_distances(shapes, points)
     for own, shape in zip(found.unbind(1), shapes, strict=True):
@@ -117,7 +150,7 @@ def test_a_far_detail_is_no_nearer_than_its_ball():
         assert 0 < near.sum() < 2000
         torch.testing.assert_close(own[near], true[near], atol=1e-6, rtol=0)
         torch.testing.assert_close(own[~near], reach[~near], atol=1e-6, rtol=0)
-        if isinstance(shape, Chain):  # a blob's own distance is none far away
+        if isinstance(shape, Chain | Socket):  # a blob's own distance is none far away
             assert (own <= true + 1e-5).all()
 
 
