@@ -11,6 +11,7 @@ from PIL import Image
 
 from data.make import (
     board,
+    bottle,
     brick_bird,
     cameras,
     gear,
@@ -252,6 +253,7 @@ SOLIDS += [(gear, kind) for kind in ("missing", "burr")]
 SOLIDS += [(plug, kind) for kind in ("bent", "missing", "chip")]
 SOLIDS += [(brick_bird, kind) for kind in ("burr", "missing")]
 SOLIDS += [(usb_stick, kind) for kind in ("dent", "missing", "bent")]
+SOLIDS += [(bottle, kind) for kind in ("missing", "dent")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

@@ -37,6 +37,7 @@ OBJECTS = {
     "Plug": Kind("plug", ("bent", "missing", "scorch", "chip", "misprint")),
     "BrickBird": Kind("brick_bird", ("burr", "missing", "stain", "scratch")),
     "UsbStick": Kind("usb_stick", ("dent", "missing", "bent", "scratch", "misprint")),
+    "Bottle": Kind("bottle", ("missing", "dent", "misprint", "scratch", "stain")),
 }
 
 
