@@ -14,6 +14,7 @@ from data.make import (
     bottle,
     brick_bird,
     cameras,
+    clamp,
     gear,
     lights,
     masks,
@@ -254,6 +255,7 @@ SOLIDS += [(plug, kind) for kind in ("bent", "missing", "chip")]
 SOLIDS += [(brick_bird, kind) for kind in ("burr", "missing")]
 SOLIDS += [(usb_stick, kind) for kind in ("dent", "missing", "bent")]
 SOLIDS += [(bottle, kind) for kind in ("missing", "dent")]
+SOLIDS += [(clamp, kind) for kind in ("missing", "bent")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)
@@ -261,7 +263,8 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
     axes = [np.arange(a, b, 0.03) for a, b in zip(module.LOW, module.HIGH, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij")
     flawless = module.distance(*grid) < 0
-    farthest = 0.5 if module in (plug, usb_stick) else 0.3  # pins and connector are long
+    long = module in (plug, usb_stick, clamp)  # pins, connector, handle
+    farthest = 0.5 if long else 0.3
     for seed in range(12):
         defect = module.random_defect(kind, np.random.default_rng(seed))
         differs = flawless != (module.distance(*grid, defect) < 0)

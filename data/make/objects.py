@@ -38,6 +38,7 @@ OBJECTS = {
     "BrickBird": Kind("brick_bird", ("burr", "missing", "stain", "scratch")),
     "UsbStick": Kind("usb_stick", ("dent", "missing", "bent", "scratch", "misprint")),
     "Bottle": Kind("bottle", ("missing", "dent", "misprint", "scratch", "stain")),
+    "Clamp": Kind("clamp", ("missing", "bent", "chip", "crack", "corrosion")),
 }
 
 
