@@ -18,14 +18,10 @@ MATERIAL = {"specular": 0.45}
 SMALLEST_MASK = {"missing": 0.0012, "dent": 0.002, "misprint": 0.0015, "scratch": 0.0012}
 SMALLEST_MASK |= {"stain": 0.0015}
 LOW, HIGH, STEP = np.array([-0.44, -0.47, -1.00]), np.array([0.44, 0.47, 1.03]), 0.007
-OUTLINE = [
-    (-0.96, 0.392),
-    (-0.86, 0.412),
-    (-0.78, 0.412),
-    (-0.74, 0.40),
-    (0.12, 0.40),
-    (0.16, 0.412),
-] + [(0.20, 0.40), (0.28, 0.335), (0.34, 0.25), (0.38, 0.20), (0.60, 0.20)]  # z, radius of the body
+OUTLINE = [  # z, radius of the body
+    *((-0.96, 0.392), (-0.86, 0.412), (-0.78, 0.412), (-0.74, 0.40), (0.12, 0.40), (0.16, 0.412)),
+    *((0.20, 0.40), (0.28, 0.335), (0.34, 0.25), (0.38, 0.20), (0.60, 0.20)),
+]
 OVAL = (0.05, 0.16, 0.34)  # share that x is narrowed by and y widened; z it fades from and to
 FOOT, HOLLOW = (-0.95, 0.07), (0.30, 0.05)  # z, rounding; radius and height under the foot
 SEAM = (0.014, 0.006)  # of the mould: half width, height
