@@ -75,8 +75,8 @@ def _wait(device: torch.device) -> None:
 def score(comparer: Comparer, batch: Sequence[Shot]) -> list[float]:
     """Image scores of shots compared at once, on the host."""
     judge = comparer.net, comparer.cfg, comparer.normality, comparer.change
-    maps, _ = anomalies_at(comparer.models, batch, *judge)
-    return image_scores(maps, comparer.cfg).tolist()
+    found = anomalies_at(comparer.models, batch, *judge)
+    return image_scores(found.counted, comparer.cfg).tolist()
 
 
 @torch.inference_mode()

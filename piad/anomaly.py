@@ -100,6 +100,11 @@ class DetectConfig:
         "standard deviation of the distances' Gaussian smoothing, px; the change net's map is "
         "smoothed by 0.7 px at most",
     )
+    detect_glare: float = _option(
+        0.5,
+        "share that the image score leaves out where a photograph is brighter in all channels, as "
+        "a lamp's reflection makes it; 0: none (the paper)",
+    )
     detect_top: float = _option(
         0.05, "image score: mean of the highest so many percent of the pixels; 0: the maximum"
     )
@@ -110,11 +115,11 @@ class DetectConfig:
             raise UserError(
                 f"detect_top is a percentage in 0..100, got {self.detect_top:g}; correct the config"
             )
-        if not 0 <= self.detect_view_dependence <= 1:
-            raise UserError(
-                f"detect_view_dependence is a share in 0..1, got {self.detect_view_dependence:g}; "
-                "correct the config"
-            )
+        for key in ("detect_view_dependence", "detect_glare"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise UserError(
+                    f"{key} is a share in 0..1, got {getattr(self, key):g}; correct the config"
+                )
         if not 1 <= self.detect_zoom <= MOST_ZOOM:
             raise UserError(
                 f"detect_zoom is a factor in 1..{MOST_ZOOM:g}, got {self.detect_zoom:g}; "
@@ -160,6 +165,7 @@ ORIGINAL = {
     "detect_detail_views": 0,
     "detect_change": 0.0,
     "detect_sigma": 4.0,
+    "detect_glare": 0.0,
     "detect_top": 0.0,
 }
 

@@ -4,7 +4,8 @@ Paper (PIAD, anomaly detection): both branches' distances are multiplied, layers
 summed, the sum is smoothed; the score is the maximum. Ours: the geometric mean of both branches,
 less what flawless photographs show at the same place, in the unit of the object's own mean. Where
 the change net sees no change it is halved; what the net sees is added, less smoothed. The score is
-the mean of the highest pixels. docs/method_detection.md has the equations.
+the mean of the highest pixels; what a lamp's reflection may explain counts less.
+docs/method_detection.md has the equations.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from piad.anomaly import TINY, Compared, DetectConfig
+from gaussian_renderer.area import area_average
+from piad.anomaly import TINY, Compared, DetectConfig, fraction
 from piad.relight import resized
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 TRUNCATE = 4.0  # Gaussian windows reach so many standard deviations
 NET_SIGMA = 0.7  # px, smoothing of the change net's map: a crack is thinner than `detect_sigma`
 UNSEEN = 0.3  # what distances count where the net is sure that nothing has changed
+GLARE = 0.05  # 0..1, by which all channels are brighter where a place is taken for a reflection
 LEAST_LOGIT = -3.0  # where they count (1 + UNSEEN) / 2
 
 
@@ -81,6 +84,20 @@ def anomaly_map(
         added, share = resized(gaussian_smooth(seen, sigma), size).chunk(2)
         total = total * (UNSEEN + (1 - UNSEEN) * share) + cfg.detect_change * added
     return total.clamp_min(0)[:, 0]
+
+
+def counted(maps: Tensor, compared: Compared, cfg: DetectConfig) -> Tensor:
+    """Anomaly maps [B, H, W] as the image score takes them (ours).
+
+    A lamp's reflection is brighter in every channel than the surface should be. Few defects are;
+    there `detect_glare` of the map is left out.
+    """
+    if cfg.detect_glare == 0:
+        return maps
+    size = fraction(compared.alpha.shape[-2:], 2)
+    brighter = area_average(compared.photo[:, :3] - compared.lit[:, :3], size)
+    glare = (brighter.amin(1, keepdim=True) / GLARE).clamp(0, 1)
+    return maps * (1 - cfg.detect_glare * resized(glare, compared.size)[:, 0])
 
 
 def image_scores(anomaly_maps: Tensor, cfg: DetectConfig) -> Tensor:

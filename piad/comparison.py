@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 OK, NOT_FOUND = "ok", "not_found"
 SIDE_TOP = 1.0  # percent of the pixels by whose mean two sides are told apart
-METHOD_VERSION = 11  # raise when the comparison's code gives other maps from the same inputs
+METHOD_VERSION = 12  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ class Comparer:
         if todo:
             shots = [jobs[k].shots(self.detail) for k in todo]
             judge = self.net, self.cfg, self.normality, self.change
-            maps, renderings = anomalies_at(self.models, sum(shots, []), *judge)
+            maps, renderings, counted = anomalies_at(self.models, sum(shots, []), *judge)
             differs = image_scores(maps, replace(self.cfg, detect_top=SIDE_TOP))
-            content = image_scores(maps, self.cfg), differs, maps, _bytes(renderings)
+            content = image_scores(counted, self.cfg), differs, maps, _bytes(renderings)
             sides = (part.cpu().split([len(own) for own in shots]) for part in content)
             for k, scores, differences, own_maps, drawn in zip(todo, *sides, strict=True):
                 path, key = self._place(jobs[k])

@@ -200,7 +200,8 @@ def kept_normality(
     """
     if cfg.detect_normal_views == 0:
         return None
-    choices = asdict(cfg) | {"detect_sigma": None, "detect_top": None, "detect_change": None}
+    later = "detect_sigma", "detect_top", "detect_change", "detect_glare"
+    choices = asdict(cfg) | dict.fromkeys(later)
     key = json.dumps([VERSION, models_id, net.name, choices], sort_keys=True)
     kept = _load(path, key, models.background.device)
     if kept is not None:

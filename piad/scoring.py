@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from gaussian_renderer.camera import Camera, Intrinsics
 from piad.anomaly import Compared, DetectConfig, Features, compare_images
-from piad.anomaly_map import NormalMaps, anomaly_map
+from piad.anomaly_map import NormalMaps, anomaly_map, counted
 from piad.close_up import Window, object_window, whole
 from piad.surface import surface_maps
 
@@ -44,6 +44,18 @@ class Shot:
     photo: Tensor
     reflectance: Tensor
     detail: Detail | None = None
+
+
+class Anomalies(NamedTuple):
+    """Of photographs of one size.
+
+    maps: anomaly maps [B, H, W]; renderings: flawless ones [B, 3, H, W]; counted: the maps as
+    image scores are taken of them.
+    """
+
+    maps: Tensor
+    renderings: Tensor
+    counted: Tensor
 
 
 def batch_size(device: torch.device) -> int:
@@ -140,15 +152,15 @@ def anomalies_at(
     cfg: DetectConfig,
     normality: Sequence[Normality] | Normality | None,
     change: ChangeNet | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Anomaly maps [B, H, W] of photographs of one size, and flawless renderings [B, 3, H, W].
+) -> Anomalies:
+    """Anomaly maps and flawless renderings of photographs of one size.
 
     Args:
         normality: of the object, or one for each photograph; None takes distances as they are.
         change: net whose map is added to the distances.
     """
     each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
-    found: dict[int, tuple[Tensor, Tensor]] = {}
+    found: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
     size, behind = image_size(shots[0].camera.intrinsics), models.background[:3, None, None]
     for group in close_ups(models, shots, cfg):
         own = [shot for _, shot, _ in group]
@@ -159,7 +171,9 @@ def anomalies_at(
             coarse = None if change is None else compared.coarse_size
             normal = normal_at(models, own, taught, coarse)
         maps = anomaly_map(compared, cfg, normal, change)
-        for (index, _, window), own_map, image in zip(group, maps, drawn, strict=True):
-            found[index] = window.put_back(own_map, size), window.put_back(image, size, behind)
-    maps, drawn = zip(*(found[index] for index in range(len(shots))), strict=True)
-    return torch.stack(maps), torch.stack(drawn)
+        parts = zip(group, maps, drawn, counted(maps, compared, cfg), strict=True)
+        for (index, _, window), own_map, image, own_counted in parts:
+            placed = window.put_back(image, size, behind), window.put_back(own_counted, size)
+            found[index] = window.put_back(own_map, size), *placed
+    ordered = zip(*(found[index] for index in range(len(shots))), strict=True)
+    return Anomalies(*map(torch.stack, ordered))

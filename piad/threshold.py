@@ -169,8 +169,8 @@ def flawless_scores(
     for batch in batches(numbered, batch_size(device), _size):
         shots = [shot(number, view) for number, (_, (view, _)) in batch]
         groups = [normality[group_of(index)] for _, (index, _) in batch] if normality else None
-        found, _ = anomalies_at(models, shots, features, cfg, groups, change)
-        scores += image_scores(found, cfg).tolist()
+        found = anomalies_at(models, shots, features, cfg, groups, change)
+        scores += image_scores(found.counted, cfg).tolist()
     return scores
 
 

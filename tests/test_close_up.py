@@ -93,7 +93,7 @@ def test_what_differs_is_found_at_its_place_and_nothing_outside_the_window():
         images[0][:, 190:200, 205:215] = 0.0
     shots = [Shot(*parts) for parts in zip(cameras, pictures, reflectance, strict=True)]
     assert len(close_ups(models, shots, CFG)) == 2  # sizes
-    maps, drawn = anomalies_at(models, shots, SeededNet(), CFG, None)
+    maps, drawn, counted = anomalies_at(models, shots, SeededNet(), CFG, None)
     assert maps.shape == (2, 400, 400) and drawn.shape == (2, 3, 400, 400)
     row, column = divmod(int(maps[0].argmax()), 400)
     assert 185 < row < 205 and 200 < column < 220
@@ -102,6 +102,7 @@ def test_what_differs_is_found_at_its_place_and_nothing_outside_the_window():
     outside = maps[0].clone()
     window.cut(outside).zero_()
     assert outside.max() == 0
+    assert (counted <= maps).all() and counted[0].max() > 0.97 * maps[0].max()  # it is darker
     torch.testing.assert_close(drawn[1], pictures[1], atol=1e-5, rtol=0)  # backdrop and all
     for index, shot in enumerate(shots):  # together as alone
         alone = anomalies_at(models, [shot], SeededNet(), CFG, None)[0][0]
@@ -144,14 +145,16 @@ def test_a_gpu_compares_close_ups_as_the_cpu_does():
     shots = [Shot(*parts) for parts in zip(cameras, *pictures, strict=True)]
     taught = torch.rand(1500, 12, generator=torch.Generator().manual_seed(0))
     normality = Normality(0.05 + 0.1 * taught, torch.full((12,), 0.05), torch.full((12,), 0.1))
-    expected, _ = anomalies_at(models, shots, features, cfg, normality, change)
+    expected, _, counts = anomalies_at(models, shots, features, cfg, normality, change)
     on_gpu = ModelPair(models.colour.to("cuda"), models.reflectance.to("cuda"), gloss.cuda())
     there = Normality(*(getattr(normality, k).cuda() for k in ("gaussians", "backdrop", "scale")))
     nets = features.cuda(), cfg, there, change.cuda()
-    found, drawn = anomalies_at(on_gpu, shots, *nets)
+    found, drawn, counted = anomalies_at(on_gpu, shots, *nets)
     assert drawn.is_cuda
     assert expected.max() > 1
-    torch.testing.assert_close(found.cpu(), expected, atol=0.02 * float(expected.max()), rtol=0.05)
+    near = {"atol": 0.02 * float(expected.max()), "rtol": 0.05}
+    torch.testing.assert_close(found.cpu(), expected, **near)
+    torch.testing.assert_close(counted.cpu(), counts, **near)
     torch.testing.assert_close(
         surface_maps(on_gpu, cameras[0], (96, 96)).cpu(),
         surface_maps(models, cameras[0], (96, 96)),

@@ -22,6 +22,7 @@ from piad.anomaly import (
 from piad.anomaly_map import (
     NormalMaps,
     anomaly_map,
+    counted,
     gaussian_smooth,
     image_scores,
     join_branches,
@@ -234,3 +235,20 @@ def test_a_layer_the_network_lacks_is_refused():
     with pytest.raises(UserError, match="layers 0 to 1"):
         cfg = DetectConfig(detect_layers="0,2")
         layer_distances(torch.rand(2, 3, 16, 16), torch.ones(1, 1, 16, 16), SeededNet(), cfg)
+
+
+def test_what_is_brighter_in_every_channel_counts_half():
+    lit = torch.full((1, 3, 40, 60), 0.4)
+    photo = lit.clone()
+    photo[..., :20] += 0.3  # a reflection
+    photo[:, 1, :, 20:40] -= 0.3  # a coloured stain: darker in one channel
+    maps = 1 + torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(0))
+    compared = Compared([], photo, lit, torch.ones(1, 1, 40, 60), (20, 30), [])
+    found = counted(maps, compared, DetectConfig())
+    torch.testing.assert_close(found[..., :9], 0.5 * maps[..., :9])
+    torch.testing.assert_close(found[..., 11:], maps[..., 11:])
+    faint = Compared([], lit + 0.025, lit, compared.alpha, (20, 30), [])
+    torch.testing.assert_close(counted(maps, faint, DetectConfig()), 0.75 * maps)
+    assert counted(maps, compared, DetectConfig(detect_glare=0.0)) is maps
+    with pytest.raises(UserError, match="detect_glare is a share in 0..1, got 2"):
+        DetectConfig(detect_glare=2.0)

@@ -91,7 +91,7 @@ def test_a_stain_is_above_and_a_flawless_photograph_below(world):
     def score(photo):
         shots = [Shot(camera, photo, photo)]
         found = anomalies_at(models, shots, SeededNet(), CFG, taught.normality())
-        return float(image_scores(found[0], CFG)[0])
+        return float(image_scores(found.counted, CFG)[0])
 
     assert score(flawless) < limit < score(stained)
 
