@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, described, misprinted, picked, scratched, solid_with_parts
+from .marks import described, misprinted, picked, scratched, solid_with_parts, union
 from .mesh import Mesh, both, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -219,9 +219,7 @@ def parts(x, y, z, defect: dict | None = None):
     return body, label, cap, spout, tip
 
 
-def distance(x, y, z, defect: dict | None = None):
-    """Distance-like value of the solid, negative inside; arrays of one shape, world units."""
-    return np.minimum.reduce(parts(*before_dent(x, y, z, defect), defect))
+distance = union(parts)
 
 
 def mesh(defect: dict | None = None) -> Mesh:

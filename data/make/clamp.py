@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, picked, solid_with_parts
+from .marks import described, picked, solid_with_parts, union
 from .mesh import Mesh, both, box, cylinder, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -300,9 +300,7 @@ def _groove(x, y, z):
     return DEPTH * np.clip((off_crest - 0.25) / 0.5, 0, 1)
 
 
-def distance(x, y, z, defect: dict | None = None):
-    """Distance-like value of the solid, negative inside; arrays of one shape, world units."""
-    return np.minimum.reduce(parts(x, y, z, defect))
+distance = union(parts)
 
 
 def mesh(defect: dict | None = None) -> Mesh:

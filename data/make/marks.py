@@ -28,6 +28,21 @@ def before_dent(x, y, z, defect: dict | None):
     return tuple(v + pressed * n for v, n in zip((x, y, z), defect["normal"], strict=True))
 
 
+def union(parts):
+    """Distance-like function of all of an object's parts, dented where the defect says so.
+
+    It takes x, y, z (arrays of one shape, world units) and a defect; negative is inside.
+
+    Args:
+        parts: function of x, y, z and a defect: values of each part.
+    """
+
+    def distance(x, y, z, defect: dict | None = None):
+        return np.minimum.reduce(parts(*before_dent(x, y, z, defect), defect))
+
+    return distance
+
+
 def solid_with_parts(
     distance, parts, grid, defect: dict | None
 ) -> tuple[Mesh, np.ndarray, np.ndarray]:

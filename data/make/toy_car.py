@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, described, inked_face, picked, scratched, solid_with_parts
+from .marks import described, inked_face, picked, scratched, solid_with_parts, union
 from .mesh import Mesh, both, box, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -139,9 +139,7 @@ def parts(x, y, z, defect: dict | None = None):
     return paint, grey, tyre, np.minimum(hub, axle), lamp
 
 
-def distance(x, y, z, defect: dict | None = None):
-    """Distance-like value of the solid, negative inside; arrays of one shape, world units."""
-    return np.minimum.reduce(parts(*before_dent(x, y, z, defect), defect))
+distance = union(parts)
 
 
 def mesh(defect: dict | None = None) -> Mesh:
