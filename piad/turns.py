@@ -2,9 +2,10 @@
 
 A knob with fourteen dots is nearly itself when turned by one of them, and start poses are found for
 a few sides alone. Once per object its twins are sought: turns after which it looks like itself. All
-of them are tried on every query; on a doubtful one of another object, turns about the axes of its
-spread. The most alike are refined too; of what comes of it that counts whose features differ least
-from the query's (`piad.sides`). Measured in docs/method_refinement.md.
+of them are tried on every query. A doubtful query is turned about the axes of the object's spread
+before, or where there are twins, upside down and all around their axis. The most alike are refined
+too; of what comes of it that counts whose features differ least from the query's (`piad.sides`).
+Measured in docs/method_refinement.md.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ VERSION = 2  # of the twins: raise it when the same models give others
 SIDES = 2  # gallery photographs' cameras from which an object is compared with itself
 SCALE = 1 / 4  # of the photographs' resolution
 STEP_DEG = 5.0  # of the turns that are compared
+FINE_STEP_DEG = 2.5  # ... about the twins' axis: a gear's teeth are narrow
 TWINS = 40  # at most
 TWIN = 0.33  # likeness with itself from which on an object is a twin of its own
 HOPEFUL = 0.3  # ... before it is aligned with itself
@@ -105,18 +107,35 @@ def small_likeness(target: Target, poses: Tensor, models: ModelPair) -> Tensor:
     return similarity(query.expand(len(seen), -1, -1, -1), seen).cpu()
 
 
-def look_around(target: Target, pose: Tensor, axis: Axis, models: ModelPair) -> Turned:
+def look_around(
+    target: Target,
+    pose: Tensor,
+    axis: Axis,
+    models: ModelPair,
+    step: float = STEP_DEG,
+    itself: bool = False,
+) -> Turned:
     """The turns about an axis after which an object looks more like a query than beside them.
 
     Args:
         target: the query, stacked and small; pose: world_to_camera [4, 4], float64, on the CPU.
+        step: degrees between turns; itself: whether the pose counts too.
     """
-    degrees = torch.arange(0, 360, STEP_DEG, dtype=torch.float64)
+    degrees = torch.arange(0, 360, step, dtype=torch.float64)
     poses = pose @ axis.turns(degrees)
     likeness = small_likeness(target, poses, models)
     peak = (likeness >= likeness.roll(1)) & (likeness > likeness.roll(-1))
-    peak &= degrees > 0
+    peak &= (degrees > 0) | itself
     return Turned(poses[peak], likeness[peak])
+
+
+def upside_down(axis: Axis) -> Tensor:
+    """A half turn [4, 4] about a line across an axis, through its point: one is as good as any,
+    if all turns about the axis follow."""
+    across = torch.linalg.cross(
+        axis.direction, torch.eye(3).double()[axis.direction.abs().argmin()]
+    )
+    return Axis(axis.point, across / across.norm()).turns(torch.tensor([180.0]))[0]
 
 
 @torch.no_grad()
@@ -236,26 +255,38 @@ class Turns:
     def rivals(
         self, target: Target, found: RefinedPose, doubtful: bool, count: int
     ) -> list[Tensor]:
-        """Poses [4, 4] about a refined one that look about as much like the query.
+        """Poses [4, 4] about a refined one that look about as much like the query: its twins.
 
         Args:
-            target: the query, not stacked; doubtful: whether its refined pose is.
+            target: the query, not stacked; doubtful: other sides instead.
             count: of poses at most.
         """
         full, pose = Target.stacked([target]), found.world_to_camera.double().cpu()
-        if len(self.twins):
-            poses = pose @ self.twins
-            queries = full.take([0] * len(poses))
-            agreement = torch.tensor(closeness_of(queries, poses, self.models, self.weight))[:, 1]
-            near = agreement > found.agreement - TWIN_BEHIND
-            turned = Turned(poses[near], agreement[near])
-            if self.sides is not None and near.any():
-                turned = replace(turned, likeness=-self.sides.differences(target, turned.poses))
-            return list(turned.best(count).poses)
-        if not doubtful:
+        if doubtful:
+            return self._other_sides(at_scale(full, SCALE), pose, count)
+        if not len(self.twins):
             return []
-        small = at_scale(full, SCALE)
-        turned = joined(look_around(small, pose, axis, self.models) for axis in self.axes)
+        poses = pose @ self.twins
+        queries = full.take([0] * len(poses))
+        agreement = torch.tensor(closeness_of(queries, poses, self.models, self.weight))[:, 1]
+        near = agreement > found.agreement - TWIN_BEHIND
+        turned = Turned(poses[near], agreement[near])
+        if self.sides is not None and near.any():
+            turned = replace(turned, likeness=-self.sides.differences(target, turned.poses))
+        return list(turned.best(count).poses)
+
+    def _other_sides(self, small: Target, pose: Tensor, count: int) -> list[Tensor]:
+        """Poses that no twin gives: about the axes of the spread, or with twins upside down.
+
+        Args:
+            small: the query, stacked and small.
+        """
+        if len(self.twins):
+            axis = _axis_of(self.twins[0], self.models)
+            turned = pose @ upside_down(axis)
+            turned = look_around(small, turned, axis, self.models, FINE_STEP_DEG, itself=True)
+        else:
+            turned = joined(look_around(small, pose, axis, self.models) for axis in self.axes)
         turned = turned.best(count)
         least = small_likeness(small, pose[None], self.models).item() - BEHIND
         return list(turned.poses[turned.likeness > least])
@@ -314,22 +345,23 @@ def refine_turned(
         own: the gallery's own agreement (`piad.refusal`); None: no pose is doubtful.
     """
     limit = 0.0 if own is None else DOUBT * own
-    tried = [
-        (index, pose)
-        for index, (target, found) in enumerate(zip(targets, refined, strict=True))
-        if found is not None
-        for pose in turns.rivals(target, found, found.agreement < limit, cfg.turned_poses)
-    ]
-    asked, starts = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
-    beside: dict[int, list[RefinedPose]] = {}
-    for (index, _), found in zip(
-        tried, refine_poses(asked, starts, turns.models, cfg, lent), strict=True
-    ):
-        beside.setdefault(index, []).append(found)
     chosen = list(refined)
-    for index, others in beside.items():
-        found = turns.best_first(targets[index], [refined[index], *others])
-        chosen[index] = _with_rival(found, refined[index])
+    for doubtful in (True, False):  # twins are those of the better side
+        tried = [
+            (index, pose)
+            for index, (target, found) in enumerate(zip(targets, chosen, strict=True))
+            if found is not None and (found.agreement < limit or not doubtful)
+            for pose in turns.rivals(target, found, doubtful, cfg.turned_poses)
+        ]
+        asked, starts = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
+        beside: dict[int, list[RefinedPose]] = {}
+        for (index, _), found in zip(
+            tried, refine_poses(asked, starts, turns.models, cfg, lent), strict=True
+        ):
+            beside.setdefault(index, []).append(found)
+        for index, others in beside.items():
+            found = turns.best_first(targets[index], [chosen[index], *others])
+            chosen[index] = _with_rival(found, chosen[index])
     return chosen
 
 

@@ -162,6 +162,23 @@ def test_only_a_doubtful_query_of_an_object_without_twins_is_turned(monkeypatch)
     assert kept.agreement == first.agreement
 
 
+def test_a_doubtful_query_of_an_object_with_twins_is_turned_upside_down_too():
+    models, true = flower(), CAMERAS[0].world_to_camera
+    target = query_of(models, CAMERAS[0])
+    twins = twin_turns(models, CAMERAS, 0.6)
+    across = torch.linalg.cross(TILTED.direction, torch.tensor([1.0, 0, 0]).double())
+    half = Axis(TILTED.point, across / across.norm()).turns(torch.tensor([180.0]))[0]
+    wrong = true @ half @ TILTED.turns(torch.tensor([37.0]))[0]
+    start = refine_pose(target, true, models, CFG)
+    first = replace(start, world_to_camera=wrong, agreement=0.1)
+    own = Turns(models, twins, 0.6)
+    (same,) = refine_turned([target], [first], own, None, CFG)
+    assert pose_error(same.world_to_camera, true)[0] > 20
+    (found,) = refine_turned([target], [first], own, 1.0, CFG)
+    assert pose_error(found.world_to_camera, true)[0] < 0.1
+    assert found.steps > first.steps and len(found.trace) > len(first.trace)
+
+
 def test_twins_are_sought_once(tmp_path, monkeypatch, capsys):
     models, asked = flower(), []
 
