@@ -130,11 +130,12 @@ def look_around(
 
 
 def upside_down(axis: Axis) -> Tensor:
-    """A half turn [4, 4] about a line across an axis, through its point: one is as good as any,
-    if all turns about the axis follow."""
-    across = torch.linalg.cross(
-        axis.direction, torch.eye(3).double()[axis.direction.abs().argmin()]
-    )
+    """A half turn [4, 4] about a line across an axis, through its point.
+
+    Any such line will do where all turns about the axis follow.
+    """
+    aside = torch.eye(3, dtype=torch.float64)[axis.direction.abs().argmin()]
+    across = torch.linalg.cross(axis.direction, aside)
     return Axis(axis.point, across / across.norm()).turns(torch.tensor([180.0]))[0]
 
 
@@ -258,7 +259,7 @@ class Turns:
         """Poses [4, 4] about a refined one that look about as much like the query: its twins.
 
         Args:
-            target: the query, not stacked; doubtful: other sides instead.
+            target: the query, not stacked; doubtful: whether to look at other sides instead.
             count: of poses at most.
         """
         full, pose = Target.stacked([target]), found.world_to_camera.double().cpu()
