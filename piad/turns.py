@@ -253,20 +253,15 @@ class Turns:
         self.models, self.twins, self.weight, self.sides = models, twins, weight, sides
         self.axes = principal_axes(models)
 
-    def rivals(
-        self, target: Target, found: RefinedPose, doubtful: bool, count: int
-    ) -> list[Tensor]:
-        """Poses [4, 4] about a refined one that look about as much like the query: its twins.
+    def rivals(self, target: Target, found: RefinedPose, count: int) -> list[Tensor]:
+        """Twins [4, 4] of a refined pose that look about as much like the query.
 
         Args:
-            target: the query, not stacked; doubtful: whether to look at other sides instead.
-            count: of poses at most.
+            target: the query, not stacked; count: of poses at most.
         """
-        full, pose = Target.stacked([target]), found.world_to_camera.double().cpu()
-        if doubtful:
-            return self._other_sides(at_scale(full, SCALE), pose, count)
         if not len(self.twins):
             return []
+        full, pose = Target.stacked([target]), found.world_to_camera.double().cpu()
         poses = pose @ self.twins
         queries = full.take([0] * len(poses))
         agreement = torch.tensor(closeness_of(queries, poses, self.models, self.weight))[:, 1]
@@ -276,12 +271,13 @@ class Turns:
             turned = replace(turned, likeness=-self.sides.differences(target, turned.poses))
         return list(turned.best(count).poses)
 
-    def _other_sides(self, small: Target, pose: Tensor, count: int) -> list[Tensor]:
-        """Poses that no twin gives: about the axes of the spread, or with twins upside down.
+    def other_sides(self, target: Target, found: RefinedPose, count: int) -> list[Tensor]:
+        """Poses [4, 4] that look about as much like the query, of sides that no twin gives.
 
-        Args:
-            small: the query, stacked and small.
+        About the axes of the spread, or with twins upside down; arguments as `rivals` has them.
         """
+        pose = found.world_to_camera.double().cpu()
+        small = at_scale(Target.stacked([target]), SCALE)
         if len(self.twins):
             axis = _axis_of(self.twins[0], self.models)
             turned = pose @ upside_down(axis)
@@ -347,12 +343,13 @@ def refine_turned(
     """
     limit = 0.0 if own is None else DOUBT * own
     chosen = list(refined)
-    for doubtful in (True, False):  # twins are those of the better side
+    # twins last: they are those of the better side
+    for seek, below in ((turns.other_sides, limit), (turns.rivals, math.inf)):
         tried = [
             (index, pose)
             for index, (target, found) in enumerate(zip(targets, chosen, strict=True))
-            if found is not None and (found.agreement < limit or not doubtful)
-            for pose in turns.rivals(target, found, doubtful, cfg.turned_poses)
+            if found is not None and found.agreement < below
+            for pose in seek(target, found, cfg.turned_poses)
         ]
         asked, starts = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
         beside: dict[int, list[RefinedPose]] = {}

@@ -100,7 +100,7 @@ def test_the_twins_that_are_refined_differ_least():
     wrong = true @ TILTED.turns(torch.tensor([144.0]))[0]
     first = refine_pose(target, wrong, models, CFG)
     own = Turns(models, twins, 0.6, Sides(models, CAMERAS, Net))
-    (best,) = own.rivals(target, first, False, 1)
+    (best,) = own.rivals(target, first, 1)
     assert pose_error(best, true)[0] < 1
 
 
