@@ -20,6 +20,8 @@ FLOOR, METAL_FLOOR = 0.015, 0.1  # rad^2: keep a small lamp's image from burning
 SOFTBOXES, PANES = 0.6, 0.25  # shares: of lamps that are softboxes, of these that have panes
 LONG = 3.3  # times longer than wide, at most
 BAR = 0.12  # half a bar's width, share of half the side it divides
+RIM = 0.02  # rad: softness of a lamp's rim
+MAP_HEIGHT = 256
 THROUGH_BARS = 0.25  # share of the light that is left there
 
 
@@ -57,14 +59,17 @@ class Softbox(Lamp):
         return share
 
 
+def seen_lamp(lamp: Lamp, towards: Tensor, softness: Tensor) -> Tensor:
+    """Share of a lamp's light [N, 1] that comes from directions [N, 3]; softness: rad, [N, 1]."""
+    if isinstance(lamp, Softbox):
+        return lamp.inside(towards, softness)
+    angle = torch.acos((towards @ lamp.direction).clamp(-1, 1))[:, None]
+    return torch.sigmoid((lamp.width - angle) / softness)
+
+
 def mirrored(lamp: Lamp, view: View) -> Tensor:
     """A lamp's image in a mirror, [N, 1]: bright, its rim as soft as the surface."""
-    softness = 0.02 + 0.5 * view.roughness**1.5
-    if isinstance(lamp, Softbox):
-        share = lamp.inside(view.reflected, softness)
-    else:
-        angle = torch.acos((view.reflected @ lamp.direction).clamp(-1, 1))[:, None]
-        share = torch.sigmoid((lamp.width - angle) / softness)
+    share = seen_lamp(lamp, view.reflected, RIM + 0.5 * view.roughness**1.5)
     area = lamp.width**2 + 0.5 * view.roughness**2
     return share / (FLOOR + (METAL_FLOOR - FLOOR) * view.metal + area)
 
@@ -76,6 +81,29 @@ def _shaped(lamp: Lamp, generator: Generator) -> Lamp:
     length, roll = log_uniform(1, LONG, generator), float(uniform(0, math.pi, generator, 1))
     panes = bool(torch.rand((), generator=generator) < PANES)
     return Softbox(lamp.direction, lamp.width, lamp.colour, length, roll, panes)
+
+
+def radiance_map(light: Light) -> Tensor:
+    """The light as an environment map: radiance [MAP_HEIGHT, 2 MAP_HEIGHT, 3], linear RGB.
+
+    Columns run over the azimuth from x through y, rows from the zenith to the nadir. A lamp sends
+    as much as `radiance` of `piad.reflectance_solids` takes it to: its colour is what a white
+    surface that faces it sends on.
+    """
+    rows, columns = torch.arange(MAP_HEIGHT) + 0.5, torch.arange(2 * MAP_HEIGHT) + 0.5
+    elevation, azimuth = torch.meshgrid(
+        (0.5 - rows / MAP_HEIGHT) * math.pi, columns / MAP_HEIGHT * math.pi, indexing="ij"
+    )
+    flat, height = elevation.cos(), elevation.sin()
+    towards = torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), height], 2).reshape(-1, 3)
+    up = 0.5 + 0.5 * towards[:, 2:]
+    total = light.ambience * (light.floor + (light.sky - light.floor) * up)
+    softness = torch.full_like(up, RIM)
+    for lamp in light.lamps:
+        share = seen_lamp(lamp, towards, softness)
+        area = (share * flat.reshape(-1, 1)).sum() * (math.pi / MAP_HEIGHT) ** 2  # sr
+        total = total + share * lamp.colour * math.pi / area
+    return total.reshape(MAP_HEIGHT, 2 * MAP_HEIGHT, 3)
 
 
 def gallery_light(generator: Generator) -> Light:

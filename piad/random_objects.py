@@ -373,11 +373,11 @@ def _with_parts(found: Object, generator: Generator) -> Object:
 
 
 def _with_detail(found: Object, generator: Generator) -> Object:
-    """A rib, a groove, a knob, a hole or a mark that belongs to the flawless object."""
+    """A rib, a groove, a knob, a hole, a mark or print that belongs to the flawless object."""
     at = _random_place(found, generator)
     if at is None:
         return found
-    (place, normal), kind = at, int(torch.randint(5, (), generator=generator))
+    (place, normal), kind = at, int(torch.randint(6, (), generator=generator))
     size = log_uniform(0.04, 0.15, generator)
     if kind < 2:
         path = surface_path(found, place, normal, generator)
@@ -388,7 +388,32 @@ def _with_detail(found: Object, generator: Generator) -> Object:
         return found.with_added(blob)
     if kind == 3:
         return found.with_cut(blob)
-    return found.with_paint(blob, generator)
+    if kind == 4:
+        return found.with_paint(blob, generator)
+    return _with_print(found, place, normal, 1.5 * size, generator)
+
+
+def _with_print(
+    found: Object, place: Tensor, normal: Tensor, height: float, generator: Generator
+) -> Object:
+    """With a line of signs of one height, each of a few strokes of one paint."""
+    count = int(torch.randint(2, 8, (), generator=generator))
+    thickness = height * float(uniform(0.05, 0.13, generator, 1))
+    first = F.normalize(torch.linalg.cross(torch.randn(3, generator=generator), normal), dim=0)
+    axes = torch.stack([first, torch.linalg.cross(normal, first)])
+    signs = []
+    for number in range(count):
+        corners = torch.randint(
+            3, (int(torch.randint(3, 6, (), generator=generator)), 2), generator=generator
+        )
+        flat = 0.5 * height * corners * torch.tensor([0.6, 1.0])
+        flat[:, 0] += 0.9 * height * (number - 0.5 * count)
+        points = place + flat @ axes
+        for _ in range(2):
+            points = points - found.distance(points)[:, None] * Solids.normals(found, points)
+        signs.append(Chain(points, thickness))
+    paint = random_paint(signs[0], generator)
+    return found.changed(paints=(*found.paints, *(replace(paint, shape=sign) for sign in signs)))
 
 
 def _table(lowest: float, generator: Generator) -> Solid:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -137,25 +137,43 @@ def broken_view(
     return None
 
 
+def metered(light: Light, total: Tensor) -> Tensor:
+    """The gain that exposes radiance [N, 3] of an object as a light wants it."""
+    return light.exposure / total.clamp(max=BURNT * total.median()).mean().clamp(min=1e-3)
+
+
 def photograph(
-    scene: Object, view: View, light: Light, gain: Tensor | None, generator: Generator
+    scene: Object,
+    pose: Tensor,
+    view: View | None,
+    light: Light,
+    gain: Tensor | None,
+    generator: Generator,
 ) -> tuple[Tensor, Tensor]:
-    """The photograph [3, SIDE, SIDE] of a view at twice that, and its gain; None: by itself."""
+    """A photograph [3, SIDE, SIDE] sRGB, and its gain.
+
+    Args:
+        pose: camera_to_world [4, 4].
+        view: what is seen from there at twice SIDE, if known.
+        gain: of the exposure; None: metered.
+    """
+    view = view or see(scene, pose, 2 * SIDE)
     total = radiance(scene, view, light, shadows=len(light.lamps))
-    if gain is None:  # cameras let highlights burn out
-        gain = light.exposure / total.clamp(max=BURNT * total.median()).mean().clamp(min=1e-3)
+    gain = metered(light, total) if gain is None else gain
     return F.avg_pool2d(develop(view, light, total, gain, generator), 2), gain
 
 
-def write_object(folder: Path, generator: Generator) -> None:
+Photograph = Callable[..., tuple[Tensor, Tensor]]  # as `photograph`
+
+
+def write_object(folder: Path, generator: Generator, take: Photograph = photograph) -> None:
     """One random object with its photographs, in the MIP layout; transforms_test.json last."""
     scene, angle = random_object(generator), 2 * math.atan(IMAGE_WIDTH / 2)
     daylight = gallery_light(generator)
     frames, gain = [], None
     for index, direction in enumerate(gallery_directions(scene.table)):
         pose = look_at(direction, scene.camera_distance)
-        view = see(scene, pose, 2 * SIDE)
-        image, gain = photograph(scene, view, daylight, gain, generator)
+        image, gain = take(scene, pose, None, daylight, gain, generator)
         write_image(folder / f"train/{index:03}.png", image)
         frames.append({"file_path": f"train/{index:03}", "transform_matrix": pose.tolist()})
     write_json(folder / "transforms.json", {"camera_angle_x": angle, "frames": frames})
@@ -164,7 +182,7 @@ def write_object(folder: Path, generator: Generator) -> None:
     for number in range(FLAWLESS + DEFECTIVE):
         if number < FLAWLESS:
             kind, pose, mask = "good", hand_held(scene, generator), None
-            shown, view = scene, see(scene, pose, 2 * SIDE)
+            shown, view = scene, None
         else:
             kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
             found = broken_view(scene, kind, generator)
@@ -175,7 +193,7 @@ def write_object(folder: Path, generator: Generator) -> None:
             same = bool(torch.rand((), generator=generator) < SAME_LIGHT)
             light = query_light(scene.table, generator)
             light, exposure = (daylight, gain) if same else (light, None)
-            image, _ = photograph(shown, view, light, exposure, generator)
+            image, _ = take(shown, pose, view, light, exposure, generator)
             name = f"{kind}/{number:03}_{which}"
             write_image(folder / f"test/{name}.png", image)
             if mask is not None:

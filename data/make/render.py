@@ -14,10 +14,11 @@ MASK_SEED = 5  # the same rays for the flawless and the defective scene
 
 @cache
 def mitsuba():
-    """The module, with its LLVM variant set: scalar_rgb takes some twenty times as long."""
+    """The module in the variant set, else LLVM: scalar_rgb takes some twenty times as long."""
     import mitsuba as mi
 
-    mi.set_variant("llvm_ad_rgb")
+    if mi.variant() is None:
+        mi.set_variant("llvm_ad_rgb")
     return mi
 
 
@@ -77,10 +78,10 @@ def _shape(mesh: Mesh, material: dict):
         parameters[name] = type(parameters[name])(np.ascontiguousarray(values).ravel())
     parameters.update()
     if mesh.colour is not None:
-        floats = type(parameters["vertex_positions"])
-        shape.add_attribute("vertex_colour", 3, floats(mesh.colour.ravel()))
-        shape.add_attribute("vertex_metallic", 1, floats(mesh.metallic))
-        shape.add_attribute("vertex_roughness", 1, floats(mesh.roughness))
+        # Lists: what lies on a GPU would be fetched number by number.
+        shape.add_attribute("vertex_colour", 3, mesh.colour.ravel().tolist())
+        shape.add_attribute("vertex_metallic", 1, mesh.metallic.tolist())
+        shape.add_attribute("vertex_roughness", 1, mesh.roughness.tolist())
     return shape
 
 
@@ -98,15 +99,19 @@ class Stage:
         self._light, self._scene = None, None
 
     def relight(self, light: Light) -> None:
-        """Put the shapes under `light`.
+        """Put the shapes under `light`."""
+        if light != self._light:
+            self.surround(environment_map(light))
+            self._light = light
+
+    def surround(self, radiance: np.ndarray) -> None:
+        """Put the shapes under a map as `environment_map` gives it; all of one size.
 
         One scene is kept and its map overwritten: Mitsuba compiles a kernel anew (seconds)
         whenever the number of scenes alive changes.
         """
-        if light == self._light:
-            return
         mi = mitsuba()
-        radiance = environment_map(light)
+        self._light = None
         if self._scene is None:
             # Mitsuba's maps have y up and start behind the camera: turn ours to match.
             turn = np.array([[0, 0, -1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
@@ -124,7 +129,30 @@ class Stage:
             halo = np.concatenate([radiance[:, -1:], radiance, radiance[:, :1]], 1)
             parameters["light.data"] = mi.TensorXf(np.ascontiguousarray(halo))
             parameters.update()
-        self._light = light
+
+    def trace(self, camera_to_world, size, samples, seed, fov_x=FOV_X) -> np.ndarray:
+        """One view under what the stage was put under, with the paths' noise.
+
+        Args:
+            as `render`.
+        Returns:
+            [H, W, 10] float32: linear RGB, black where nothing is hit; coverage; albedo; normal.
+        """
+        mi = mitsuba()
+        integrator = mi.load_dict(
+            {
+                "type": "aov",
+                "aovs": "albedo:albedo,normal:sh_normal",
+                "image": {"type": "path", "max_depth": self._max_depth, "hide_emitters": True},
+            }
+        )
+        sensor = _sensor(camera_to_world, size, fov_x, "rgba")
+        image = mi.render(
+            self._scene, sensor=sensor, integrator=integrator, spp=samples, seed=_opaque(seed)
+        )
+        layers = np.nan_to_num(np.array(image)).astype(np.float32)
+        layers[..., 3] = layers[..., 3].clip(0, 1)
+        return layers
 
     def render(self, light, camera_to_world, size, samples, seed, fov_x=FOV_X):
         """One view, composited over the light's backdrop and denoised.
@@ -139,38 +167,13 @@ class Stage:
         Returns:
             Exposed linear RGB [H, W, 3] and albedo [H, W, 3] (1 where nothing is hit).
         """
-        import pyoidn
-
-        mi = mitsuba()
         self.relight(light)
-        integrator = mi.load_dict(
-            {
-                "type": "aov",
-                "aovs": "albedo:albedo,normal:sh_normal",
-                "image": {"type": "path", "max_depth": self._max_depth, "hide_emitters": True},
-            }
-        )
-        sensor = _sensor(camera_to_world, size, fov_x, "rgba")
-        layers = np.array(
-            mi.render(
-                self._scene,
-                sensor=sensor,
-                integrator=integrator,
-                spp=samples,
-                seed=_opaque(seed),
-            )
-        )
-        layers = np.nan_to_num(layers).astype(np.float32)
-        alpha = layers[..., 3:4].clip(0, 1)
+        layers = self.trace(camera_to_world, size, samples, seed, fov_x)
+        alpha = layers[..., 3:4]
         backdrop = np.asarray(light.backdrop, np.float32) / light.exposure
         albedo = (layers[..., 4:7] + (1 - alpha)).clip(0, 1)
         # The denoiser must see the composite: it would smear a hard black edge otherwise.
-        rgb = pyoidn.denoise(
-            np.ascontiguousarray((layers[..., :3] + (1 - alpha) * backdrop).clip(0)),
-            np.ascontiguousarray(albedo),
-            np.ascontiguousarray(layers[..., 7:10].clip(-1, 1)),
-            hdr=True,
-        )
+        rgb = denoised(layers[..., :3] + (1 - alpha) * backdrop, albedo, layers[..., 7:10])
         rgb = np.where(alpha == 0, backdrop, rgb)
         return rgb * light.exposure, albedo
 
@@ -188,6 +191,13 @@ class Stage:
         layers = layers[..., -7:]
         depth = layers[..., 0]
         return Hits(depth > 0, depth, layers[..., 1:4], layers[..., 4:7])
+
+
+def denoised(rgb, albedo, normal):
+    """Linear RGB without the paths' noise; all [H, W, 3], of numpy or of torch."""
+    import pyoidn
+
+    return pyoidn.denoise(rgb.clip(0), albedo.clip(0, 1), normal.clip(-1, 1), hdr=True)
 
 
 def defect_mask(flawless: Stage, defective: Stage, camera_to_world, size, fov_x, oversampling):
