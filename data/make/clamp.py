@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, picked, solid_with_parts, union
-from .mesh import Mesh, both, box, cylinder, smooth_min, unit
+from .marks import described, ink_distance, interpolated, solid_with_parts, union
+from .mesh import Mesh, both, box, cylinder, rod, smooth_min, thread_depth, unit
 from .noise import fractal_noise_3d
 
 MATERIAL = {"specular": 0.5}
@@ -166,27 +166,19 @@ def _letters(x, y, z):
         near = (side * y > 0) & (np.abs(x - middle) < half) & (np.abs(z - MIDDLE) < long)
         right, down = z[near] - MIDDLE, -side * (x[near] - middle)  # they run upwards
         column, row = (right + long) * PX - 0.5, (down + half) * PX - 0.5
-        left, top = np.floor(column), np.floor(row)
-        image, a, b = _letter_image(side), column - left, row - top
-        upper = picked(image, left, top) * (1 - a) + picked(image, left + 1, top) * a
-        lower = picked(image, left, top + 1) * (1 - a) + picked(image, left + 1, top + 1) * a
-        value[near] = upper * (1 - b) + lower * b
+        value[near] = interpolated(_letter_image(side), column, row)
     return value
 
 
 @cache
 def _letter_image(side: int) -> np.ndarray:
     """Distance to the letters of a side in world units, negative within, [rows, columns]."""
-    from scipy import ndimage
-
     _, half, long = LETTERS
     text, height = TEXTS[side]
     image = Image.new("L", (round(2 * long * PX), round(2 * half * PX)), 0)
     place, font = (long * PX, half * PX), ImageFont.load_default(size=height)
     ImageDraw.Draw(image).text(place, text, 255, font, anchor="mm", stroke_width=1)
-    ink = np.asarray(image) > 127
-    away = ndimage.distance_transform_edt(~ink) - ndimage.distance_transform_edt(ink)
-    return (ndimage.gaussian_filter(away, 0.7) / PX).astype(np.float32)
+    return ink_distance(image, PX)
 
 
 def _chipped(x, y, z, defect):
@@ -255,30 +247,25 @@ def _on_handle(x, y, z, defect):
     return side * along, cos * across - sin * aside, sin * across + cos * aside
 
 
-def _turned(x, y, z, radius, bottom, top, rounding):
-    """Distance-like value of a disc or bar about z with rounded edges."""
-    ends = np.abs(z - (bottom + top) / 2) - (top - bottom) / 2
-    return -smooth_min(-cylinder(x, y, radius), -ends, rounding)
-
-
 def parts(x, y, z, defect: dict | None = None):
     """Distance-like values of frame, anvil, spindle, pad, handle and knobs, each as x."""
     lost = int(defect["part"]) if defect and defect["kind"] == "missing" else None
     radius, bottom, top = ANVIL
     rough = 0.5 + 0.5 * np.maximum(np.cos(105 * (x - AXIS + y)), np.cos(105 * (x - AXIS - y)))
-    anvil = _turned(x - AXIS, y, z, radius, bottom, top, 0.015)
+    anvil = rod(x - AXIS, y, z, radius, bottom, top, 0.015)
     anvil = anvil + 0.010 * rough**2 * (z > top - 0.03) * (cylinder(x - AXIS, y, radius) < -0.02)
     sx, sy, sz = _on_spindle(x, y, z, defect)
     low, high = THREADED
     taper = np.maximum(np.maximum(low + 0.02 - sz, sz - high + 0.02), 0)
-    spindle = both(cylinder(sx, sy, THREAD) + _groove(sx, sy, sz) + taper, low - sz, sz - high)
+    thread = cylinder(sx, sy, THREAD) + DEPTH * thread_depth(sx, sy, sz, PITCH) + taper
+    spindle = both(thread, low - sz, sz - high)
     spindle = np.minimum(spindle, both(cylinder(sx, sy, NECK[0]), NECK[1] - sz, sz))
     spindle = np.minimum(spindle, np.sqrt(sx**2 + sy**2 + (sz - NECK[1]) ** 2) - BALL)
-    spindle = smooth_min(spindle, _turned(sx, sy, sz, *HUB, 0.05), 0.02)
+    spindle = smooth_min(spindle, rod(sx, sy, sz, *HUB, 0.05), 0.02)
     cos, sin = np.cos(TILT), np.sin(TILT)
     px, pz = cos * sx + sin * (sz - NECK[1]), cos * (sz - NECK[1]) - sin * sx + NECK[1]
-    pad = _turned(px, sy, pz, *PAD, 0.025)
-    pad = smooth_min(pad, _turned(px, sy, pz, *COLLAR, 0.02), 0.02)
+    pad = rod(px, sy, pz, *PAD, 0.025)
+    pad = smooth_min(pad, rod(px, sy, pz, *COLLAR, 0.02), 0.02)
     if lost == LOST_PAD:
         pad = np.full_like(x, 9)
     along, level, up = _on_handle(x, y, z, defect)
@@ -287,17 +274,10 @@ def parts(x, y, z, defect: dict | None = None):
     bar = both(cylinder(level, up, BAR), -inner)
     peg = both(cylinder(level, up, PEG), -inner - 1.4 * KNOB[1])
     for k, end in enumerate(BAR_ENDS):
-        knob = _turned(level, up, along, KNOB[0], end - KNOB[1], end + KNOB[1], 0.05)
+        knob = rod(level, up, along, KNOB[0], end - KNOB[1], end + KNOB[1], 0.05)
         if k != lost:
             knobs = np.minimum(knobs, knob)
     return _frame(x, y, z, defect), anvil, spindle, pad, np.minimum(bar, peg), knobs
-
-
-def _groove(x, y, z):
-    """How deep the thread is cut at places about the spindle's axis: a right-handed helix."""
-    turns = z / PITCH - np.arctan2(y, x) / (2 * np.pi)
-    off_crest = 2 * np.abs(turns - np.round(turns))
-    return DEPTH * np.clip((off_crest - 0.25) / 0.5, 0, 1)
 
 
 distance = union(parts)
@@ -324,7 +304,7 @@ def mesh(defect: dict | None = None) -> Mesh:
     look[faced] = (*IRON, 1, 0.4)
     sx, sy, sz = _on_spindle(x, y, z, defect)
     thread = screw & (sz > THREADED[0]) & (sz < THREADED[1])
-    deep = (_groove(sx, sy, sz) / DEPTH)[:, None]
+    deep = thread_depth(sx, sy, sz, PITCH)[:, None]
     look[thread, :3] = (WORN + deep * (np.array(GREASE) - WORN))[thread]
     look[thread, :3] *= (1 + 0.10 * mottle + 0.05 * grain)[thread, None]
     gap = frame & (cylinder(x - AXIS, y, THREAD + 0.026) < 0) & (z > BOSS[1] - 0.05)

@@ -82,6 +82,28 @@ def picked(image: np.ndarray, column, row) -> np.ndarray:
     return image[row.clip(0, image.shape[0] - 1), column.clip(0, image.shape[1] - 1)]
 
 
+def interpolated(image: np.ndarray, column, row) -> np.ndarray:
+    """The same between the pixels' middles, bilinear."""
+    left, top = np.floor(column), np.floor(row)
+    a, b = column - left, row - top
+    upper = picked(image, left, top) * (1 - a) + picked(image, left + 1, top) * a
+    lower = picked(image, left, top + 1) * (1 - a) + picked(image, left + 1, top + 1) * a
+    return upper * (1 - b) + lower * b
+
+
+def ink_distance(image, px: float) -> np.ndarray:
+    """Distance to the ink of a grey picture in world units, negative within, [rows, columns].
+
+    Args:
+        px: pixels per world unit.
+    """
+    from scipy import ndimage
+
+    ink = np.asarray(image) > 127
+    away = ndimage.distance_transform_edt(~ink) - ndimage.distance_transform_edt(ink)
+    return (ndimage.gaussian_filter(away, 0.7) / px).astype(np.float32)
+
+
 def inked_face(printed, points, axes, misprint: dict | None) -> np.ndarray:
     """Ink at points [N, 3] of a printed face, [N].
 

@@ -109,6 +109,19 @@ def cylinder(x, y, radius: float):
     return np.sqrt(x * x + y * y) - radius
 
 
+def rod(x, y, z, radius: float, bottom: float, top: float, rounding: float):
+    """Distance-like value of a disc or bar about z with rounded edges."""
+    ends = np.abs(z - (bottom + top) / 2) - (top - bottom) / 2
+    return -smooth_min(-cylinder(x, y, radius), -ends, rounding)
+
+
+def thread_depth(x, y, z, pitch: float):
+    """How deep a right-handed thread about z is cut: 0 on its crest, 1 at its bottom."""
+    turns = z / pitch - np.arctan2(y, x) / (2 * np.pi)
+    off_crest = 2 * np.abs(turns - np.round(turns))
+    return np.clip((off_crest - 0.25) / 0.5, 0, 1)
+
+
 def hexagon(x, y, radius: float):
     """Distance-like value of an endless hexagonal prism with inner radius `radius`."""
     return np.maximum.reduce(
