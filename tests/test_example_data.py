@@ -23,6 +23,7 @@ from data.make import (
     photo,
     plug,
     reconstruct,
+    tap,
     toy_car,
     usb_stick,
 )
@@ -256,6 +257,7 @@ SOLIDS += [(brick_bird, kind) for kind in ("burr", "missing")]
 SOLIDS += [(usb_stick, kind) for kind in ("dent", "missing", "bent")]
 SOLIDS += [(bottle, kind) for kind in ("missing", "dent")]
 SOLIDS += [(clamp, kind) for kind in ("missing", "bent")]
+SOLIDS += [(tap, kind) for kind in ("missing", "dent", "bent")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)
@@ -263,7 +265,7 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
     axes = [np.arange(a, b, 0.03) for a, b in zip(module.LOW, module.HIGH, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij")
     flawless = module.distance(*grid) < 0
-    long = module in (plug, usb_stick, clamp)  # pins, connector, handle
+    long = module in (plug, usb_stick, clamp, tap)  # pins, connector, handle, lever
     farthest = 0.5 if long else 0.3
     for seed in range(12):
         defect = module.random_defect(kind, np.random.default_rng(seed))

@@ -39,6 +39,7 @@ OBJECTS = {
     "UsbStick": Kind("usb_stick", ("dent", "missing", "bent", "scratch", "misprint")),
     "Bottle": Kind("bottle", ("missing", "dent", "misprint", "scratch", "stain")),
     "Clamp": Kind("clamp", ("missing", "bent", "chip", "crack", "corrosion")),
+    "Tap": Kind("tap", ("missing", "dent", "scratch", "corrosion", "bent")),
 }
 
 
