@@ -15,6 +15,7 @@ from data.make import (
     brick_bird,
     cameras,
     clamp,
+    gamepad,
     gear,
     lights,
     masks,
@@ -258,6 +259,7 @@ SOLIDS += [(usb_stick, kind) for kind in ("dent", "missing", "bent")]
 SOLIDS += [(bottle, kind) for kind in ("missing", "dent")]
 SOLIDS += [(clamp, kind) for kind in ("missing", "bent")]
 SOLIDS += [(tap, kind) for kind in ("missing", "dent", "bent")]
+SOLIDS += [(gamepad, kind) for kind in ("missing", "skewed")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

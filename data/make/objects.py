@@ -40,6 +40,7 @@ OBJECTS = {
     "Bottle": Kind("bottle", ("missing", "dent", "misprint", "scratch", "stain")),
     "Clamp": Kind("clamp", ("missing", "bent", "chip", "crack", "corrosion")),
     "Tap": Kind("tap", ("missing", "dent", "scratch", "corrosion", "bent")),
+    "Gamepad": Kind("gamepad", ("missing", "skewed", "misprint", "scratch", "stain")),
 }
 
 
