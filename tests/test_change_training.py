@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     for name, value in SMALL.items():
         patch.setattr(solid_objects, name, value)
-    write_object(root / "object_000", seeded(3))
+    write_object(root / "object_000", seeded(4))
     patch.undo()
     return root / "object_000"
 
