@@ -230,7 +230,7 @@ def test_paint_fades_to_its_edge():
     before, after = scene.materials(points)[0], painted.materials(points)[0]
     change, depth = (after - before).abs().amax(1), -blob.distance(points)
     assert (change[depth < 0] == 0).all() and (change[depth > 0] > 0).any()
-    paint = painted.paints[0]
+    paint = painted.paints[-1]
     share = paint.share * (depth / paint.fade).clamp(0, 1)[:, None]
     torch.testing.assert_close(after, before + share * (paint.colour - before))
     dark = scene.with_dark(blob, seeded(1)).materials(points)[0]
