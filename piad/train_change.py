@@ -8,8 +8,8 @@ Every object is taught as `pose_estimation.py` does, its queries are compared at
 poses (kept beside the object, comparison.pt), and the net learns to tell defects from what another
 light changes. Every twentieth object is held out and measured at the end. An H100 makes
 and compares 10 objects a minute, eight processes under MPS, of which a large object takes up to
-11 GB. Any object in the MIP layout with masks and transforms_test.json can take part: the last round
-learned from the same random objects, path-traced (`data.make.make_random_objects`).
+11 GB. Any object in the MIP layout with masks and transforms_test.json can take part: the last
+round learned from the same random objects, path-traced (`data.make.make_random_objects`).
 docs/method_detection.md has the loss.
 """
 
