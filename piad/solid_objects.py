@@ -182,7 +182,7 @@ def write_object(folder: Path, generator: Generator, take: Photograph = photogra
     for number in range(FLAWLESS + DEFECTIVE):
         if number < FLAWLESS:
             kind, pose, mask = "good", hand_held(scene, generator), None
-            shown, view = scene, None
+            shown, view = scene, see(scene, pose, 2 * SIDE)
         else:
             kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
             found = broken_view(scene, kind, generator)
@@ -208,23 +208,38 @@ def write_object(folder: Path, generator: Generator, take: Photograph = photogra
     write_json(folder / "transforms_test.json", {"camera_angle_x": angle, "frames": queries})
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write random objects; those that are there stay."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def object_options(description: str) -> argparse.ArgumentParser:
+    """Options of scripts that write random objects."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=Path, help="where the objects go, one folder each")
     parser.add_argument("--count", type=int, default=100, help="number of objects")
     parser.add_argument("--first", type=int, default=0, help="number of the first object")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cuda is faster by far")
-    arguments = parser.parse_args(argv)
-    with torch.device(arguments.device):
-        for index in range(arguments.first, arguments.first + arguments.count):
+    return parser
+
+
+def write_objects(
+    options: argparse.Namespace, camera: Callable[[Generator], Photograph] = lambda _: photograph
+) -> None:
+    """Write random objects as `object_options` say; those that are there stay.
+
+    Args:
+        camera: gives what takes an object's photographs.
+    """
+    with torch.device(options.device):
+        for index in range(options.first, options.first + options.count):
             # An object depends on the seed and its number only, so that a stopped run can go on.
-            generator = Generator(arguments.device)
-            generator.manual_seed(1_000_003 * arguments.seed + index)
-            target = arguments.folder / f"object_{index:03}"
+            generator = Generator(options.device)
+            generator.manual_seed(1_000_003 * options.seed + index)
+            target = options.folder / f"object_{index:03}"
             if not (target / "transforms_test.json").is_file():
-                write_object(target, generator)
+                write_object(target, generator, camera(generator))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write random objects, ray-marched."""
+    write_objects(object_options(__doc__.splitlines()[0]).parse_args(argv))
 
 
 if __name__ == "__main__":

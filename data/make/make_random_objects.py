@@ -8,10 +8,9 @@ gives way to meshes under environment maps, with all that light does between sur
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from piad.random_objects import Object
 from piad.reflectance_data import uniform
 from piad.reflectance_net import linear_to_srgb, rolled_off
 from piad.reflectance_solids import IMAGE_WIDTH, Light, Solids, View
-from piad.solid_objects import SIDE, metered, write_object
+from piad.solid_objects import SIDE, metered, object_options, write_objects
 
 from .iso_surface import CHUNK, surface_nets
 from .mesh import Mesh
@@ -108,27 +107,15 @@ class PathTracer:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write random objects; those that are there stay."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where the objects go, one folder each")
-    parser.add_argument("--count", type=int, default=100, help="number of objects")
-    parser.add_argument("--first", type=int, default=0, help="number of the first object")
-    parser.add_argument("--seed", type=int, default=0)
+    """Write random objects, path-traced."""
+    parser = object_options(__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=32, help="paths per pixel")
-    parser.add_argument("--device", default="cpu", help="cuda is faster by far")
-    arguments = parser.parse_args(argv)
-    if arguments.device.startswith("cuda"):
+    options = parser.parse_args(argv)
+    if options.device.startswith("cuda"):
         import mitsuba
 
         mitsuba.set_variant("cuda_ad_rgb")
-    with torch.device(arguments.device):
-        for index in range(arguments.first, arguments.first + arguments.count):
-            # An object depends on the seed and its number only, so that a stopped run can go on.
-            generator = Generator(arguments.device)
-            generator.manual_seed(1_000_003 * arguments.seed + index)
-            target = arguments.folder / f"object_{index:03}"
-            if not (target / "transforms_test.json").is_file():
-                write_object(target, generator, PathTracer(arguments.samples, generator))
+    write_objects(options, partial(PathTracer, options.samples))
 
 
 if __name__ == "__main__":
