@@ -152,8 +152,9 @@ class Aligner:
             target = self.target.take([run.query for run in some])
             poses = torch.stack([run.pose for run in some])
             hessians = torch.stack([run.hessian[:6, :6] for run in some])
+            costs = torch.tensor([run.cost for run in some], dtype=torch.float64)
             share = self.reflectance_weight
-            found, sight = settled(target, poses, hessians, self.models, share, self.lent)
+            found, sight = settled(target, poses, hessians, costs, self.models, share, self.lent)
             close = closeness_in(sight, target, self.models.background, share)
             for run, pose, own in zip(some, found, close, strict=True):
                 run.move(pose)

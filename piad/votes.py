@@ -33,23 +33,28 @@ SHRINK = 2  # renderings and query are averaged down by it: marks stay, and time
 BLOCK_PX = 3  # windows are 2x2 blocks and overlap by half: half a window's marks cut none off
 PROBE = 0.0132  # rad about the object, or share of its distance: the derivative's step to each side
 REACH = 0.0105  # in the same units: a vote so far off counts a quarter
-DOUBT = 2.0  # variances of a step that it must exceed when squared
+RISE = 2e-4  # share by which the last steps' cost is higher at the true pose than at their end
+COUNTED = 4.0  # times that a place votes: windows overlap by half
 ROBUST = 0.8  # Geman-McClure scale of a window's normalised difference, as of the first round
 SILHOUETTE = 1.0  # weight of its windows beside those of colour and reflectance together
 REWEIGHTED = 15  # times that votes are weighted anew
 LEAST_SLOPE = 1e-9  # of a window along the direction: below, it says nothing
 
 
-def weakest(poses: np.ndarray, hessians: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def weakest(
+    poses: np.ndarray, hessians: np.ndarray, centre: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Camera twists [N, 6] of the steps that cost least, of length 1 about the object.
+
+    With them the cost's curvature along each, [N].
 
     Args:
         poses: world_to_camera [N, 4, 4]; hessians: of the camera's twist, [N, 6, 6]; centre: of the
             object, [3].
     """
     basis = pivoted_basis(poses[:, :3, :3] @ centre + poses[:, :3, 3], 6)
-    vectors = np.linalg.eigh(basis.transpose(0, 2, 1) @ hessians @ basis)[1]
-    return (basis @ vectors[:, :, :1])[:, :, 0]
+    curvatures, vectors = np.linalg.eigh(basis.transpose(0, 2, 1) @ hessians @ basis)
+    return (basis @ vectors[:, :, :1])[:, :, 0], curvatures[:, 0]
 
 
 def _halved(x: Tensor) -> Tensor:
@@ -106,9 +111,13 @@ def elected(votes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     return chosen[:, 0], variance
 
 
-def trusted(step: Tensor, variance: Tensor) -> Tensor:
-    """Steps [N] shortened by what their votes leave open; 0 where that is all (Stein)."""
-    return step * (1 - DOUBT * variance / step.square().clamp_min(1e-12)).clamp_min(0)
+def trusted(step: Tensor, variance: Tensor, left_open: Tensor) -> Tensor:
+    """Steps [N] as far as the votes know better than the steps before them.
+
+    Args:
+        variance: of the votes; left_open: of the true pose about where the last steps ended, [N].
+    """
+    return step * left_open / (left_open + COUNTED * variance).clamp_min(1e-30)
 
 
 @torch.no_grad()
@@ -116,6 +125,7 @@ def settled(
     target: Target,
     poses: Tensor,
     hessians: Tensor,
+    costs: Tensor,
     models: ModelPair,
     share: float,
     lent: LentDetail | None = None,
@@ -126,13 +136,14 @@ def settled(
 
     Args:
         target: the queries, stacked, [N, ...]. poses, hessians: float64, on the CPU.
+        costs: of the last steps where they ended, [N], to which the hessians belong.
         share: of reflectance beside colour.
         lent: what gallery photographs show and the models don't, added to what is seen.
     """
     if min(target.image.shape[-2:]) < 2 * SHRINK * BLOCK_PX:
         return poses, sight(target, poses, models)
     start, hidden = poses.numpy(), target.silhouette is None
-    along = weakest(start, hessians.numpy(), models.host_centre.numpy())
+    along, curvature = weakest(start, hessians.numpy(), models.host_centre.numpy())
     probes = np.concatenate([se3_exp(along * step) @ start for step in (0, PROBE, -PROBE)])
     cameras = torch.from_numpy(probes)
     found = sight(target, cameras, models)
@@ -154,6 +165,8 @@ def settled(
         around = F.max_pool2d(covers[: len(start)], AROUND_PX + 1, 1, AROUND_PX // 2)
         weight = weight * _means(around)
     votes = window_votes(here, query, (after - before) / (2 * PROBE), weight)
-    step = trusted(*elected(*votes)).double().cpu().numpy()
+    step, variance = (part.double().cpu() for part in elected(*votes))
+    left_open = 2 * RISE * costs / torch.from_numpy(curvature).clamp_min(1e-12)  # rad^2
+    step = trusted(step, variance, left_open).numpy()
     moved = torch.from_numpy(se3_exp(along * step[:, None]) @ start)
     return moved, found.first(len(start))

@@ -75,8 +75,8 @@ def test_the_vote_finds_a_print_that_the_models_lack():
     image = rendered(wall, true).over(wall.background) + texture(true)
     target = Target.stacked([Target(image, None, true.intrinsics, None)])
     hessian = torch.diag(torch.tensor([1.0, 1e6, 1e6, 1e6, 1e6, 1e6], dtype=torch.float64))[None]
-    start = off.world_to_camera[None]
-    ends = [settled(target, start, hessian, wall, 0.6, own)[0][0] for own in (None, lent)]
+    start, cost = off.world_to_camera[None], torch.ones(1, dtype=torch.float64)
+    ends = [settled(target, start, hessian, cost, wall, 0.6, own)[0][0] for own in (None, lent)]
     without, found = (abs(float(end[0, 3] - true.world_to_camera[0, 3])) for end in ends)
     assert found < 0.003 < 0.01 < without
 

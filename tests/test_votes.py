@@ -15,7 +15,7 @@ from piad.models import ModelPair
 from piad.target import Target, find_silhouette
 from piad.votes import (
     CONTRAST_FLOOR,
-    DOUBT,
+    COUNTED,
     REACH,
     ROBUST,
     elected,
@@ -38,8 +38,9 @@ def test_the_weakest_step_is_the_one_that_costs_least():
     inverse = np.linalg.inv(basis)
     costs = np.diag([5.0, 6, 7, 3, 1, 4])
     hessian = inverse.transpose(0, 2, 1) @ costs @ inverse
-    step = weakest(pose, hessian, np.zeros(3))
+    step, curvature = weakest(pose, hessian, np.zeros(3))
     assert np.allclose(np.abs(step), np.abs(basis @ CENTRE_TURN), atol=1e-9)
+    assert np.allclose(curvature, 1)
 
 
 def test_votes_equal_newton_steps_of_normalised_windows():
@@ -66,7 +67,8 @@ def test_votes_far_off_are_left_out_however_many_they_are():
     counts = torch.cat([torch.ones(1, 5), torch.full((1, 200), 0.05)], 1)
     assert (votes * counts).sum() / counts.sum() > 6 * REACH  # what least squares would do
     assert elected(votes, counts)[0].item() == pytest.approx(0.001, abs=0.2 * REACH)
-    assert trusted(*elected(votes, torch.zeros_like(counts))).item() == 0  # nobody knows
+    nobody = elected(votes, torch.zeros_like(counts))
+    assert trusted(*nobody, torch.ones(1)).item() == 0
 
 
 def ribbed_column(device: str) -> ModelPair:
@@ -116,13 +118,15 @@ def test_a_mark_settles_the_turn_that_shadows_pull(device, plain):
     inverse = np.linalg.inv(basis[0])
     hessian = inverse.T @ np.diag([1e4, 1e4, 1e4, 1e4, 1, 1e4]) @ inverse
     hessians = torch.from_numpy(np.stack([hessian] * 2))
-    found, seen = settled(target, torch.from_numpy(off), hessians, models, 0.6)
+    costs = torch.ones(2, dtype=torch.float64)
+    found, seen = settled(target, torch.from_numpy(off), hessians, costs, models, 0.6)
     for pose, before in zip(found, (0.9, 0.8), strict=True):
         after = pose_error(pose, torch.from_numpy(true[0]))[0]
         assert after < (0.85 if plain else 0.3) * before  # an outline that no turn moves holds it
     begun = models.render(torch.from_numpy(off).to(truth), intrinsics).over(models.background)
     torch.testing.assert_close(seen.shown, begun[seen.box])
-    alone, _ = settled(target.take([1]), torch.from_numpy(off[1:]), hessians[1:], models, 0.6)
+    last = torch.from_numpy(off[1:]), hessians[1:], costs[1:]
+    alone, _ = settled(target.take([1]), *last, models, 0.6)
     assert torch.allclose(alone[0], found[1], atol=1e-5)
 
 
@@ -132,17 +136,18 @@ def test_an_image_smaller_than_a_window_keeps_its_pose():
     image = F.interpolate(torch.rand(1, 6, 11, 11), (11, 11))
     target = Target(image, None, Intrinsics.from_fov_x(0.7, 11, 11), None)
     hessian = torch.eye(6, dtype=torch.float64)[None]
-    assert torch.equal(settled(target, pose, hessian, models, 0.6)[0], pose)
+    cost = torch.ones(1, dtype=torch.float64)
+    assert torch.equal(settled(target, pose, hessian, cost, models, 0.6)[0], pose)
 
 
-def test_a_step_is_shortened_by_what_its_votes_leave_open():
+def test_a_step_is_the_longer_the_more_its_votes_agree_and_the_less_is_known():
     votes, counts = torch.tensor([[0.9, 1.0, 1.1], [-0.9, 1.0, 1.1]]) * 1e-4, torch.ones(2, 3)
     step, variance = elected(votes, counts)
     torch.testing.assert_close(step, torch.tensor([1.0, 0.4]) * 1e-4)
     spread = torch.tensor([0.1**2 + 0.1**2, 1.3**2 + 0.6**2 + 0.7**2])
     torch.testing.assert_close(variance, spread / 9 * 1e-8, rtol=1e-2, atol=0)
-    kept = 1 - DOUBT * 0.02 / 9
-    torch.testing.assert_close(
-        trusted(step, variance), torch.tensor([kept * 1e-4, 0.0]), rtol=1e-3, atol=0
-    )
-    assert trusted(torch.zeros(1), torch.zeros(1)).item() == 0
+    as_much = COUNTED * variance
+    torch.testing.assert_close(trusted(step, variance, as_much), step / 2)
+    torch.testing.assert_close(trusted(step, variance, 3 * as_much), 0.75 * step)
+    assert (trusted(step, variance, torch.zeros(2)) == 0).all()  # the steps before know it
+    assert trusted(torch.zeros(1), torch.zeros(1), torch.zeros(1)).item() == 0
