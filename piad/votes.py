@@ -165,7 +165,7 @@ def settled(
         around = F.max_pool2d(covers[: len(start)], AROUND_PX + 1, 1, AROUND_PX // 2)
         weight = weight * _means(around)
     votes = window_votes(here, query, (after - before) / (2 * PROBE), weight)
-    step, variance = (part.double().cpu() for part in elected(*votes))
+    step, variance = torch.stack(elected(*votes)).double().cpu()
     left_open = 2 * RISE * costs / torch.from_numpy(curvature).clamp_min(1e-12)  # rad^2
     step = trusted(step, variance, left_open).numpy()
     moved = torch.from_numpy(se3_exp(along * step[:, None]) @ start)
