@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from piad.run_folder import RunFolder
     from piad.scenes import Scene
 
-VERSION = 2  # of the twins: raise it when the same models give others
+VERSION = 3  # of the twins: raise it when the same models give others
 SIDES = 2  # gallery photographs' cameras from which an object is compared with itself
 SCALE = 1 / 4  # of the photographs' resolution
 STEP_DEG = 5.0  # of the turns that are compared
@@ -143,22 +143,25 @@ def upside_down(axis: Axis) -> Tensor:
 def twin_turns(models: ModelPair, cameras: Sequence[Camera], weight: float) -> Tensor:
     """Motions [K, 4, 4] after which the object looks much like itself from some side.
 
-    Sought about the axis of the one that does so most.
+    Sought about the axes of the object's spread; those about one axis count, about which most are.
 
     Args:
         cameras: from which it is looked at; weight: of reflectance.
     """
     sides = [_Side(models, camera, weight) for camera in cameras]
-    axes = principal_axes(models)
-    first = [twin for side in sides for twin in side.twins(axes, 2)]
-    if not first:
+
+    def about(axis: Axis, count: int) -> list[_Twin]:
+        return _apart([twin for side in sides for twin in side.twins([axis], count)])
+
+    about_axes: list[list[_Twin]] = []
+    for spread in principal_axes(models):
+        if first := about(spread, 2):
+            axis = _axis_of(first[0].motion, models)
+            about_axes.append(about(axis, TWINS) or first)
+    if not about_axes:
         return torch.zeros(0, 4, 4, dtype=torch.float64)
-    axis = _axis_of(max(first, key=lambda twin: twin.likeness).motion, models)
-    found = [twin for side in sides for twin in side.twins([axis], TWINS)]
-    kept: list[_Twin] = []
-    for twin in sorted(found or first, key=lambda twin: -twin.likeness):
-        if all(pose_error(twin.motion, other.motion)[0] > SAME_DEG for other in kept):
-            kept.append(twin)
+    # seen from aside a gear looks more like its other face than like itself a tooth on
+    kept = max(about_axes, key=lambda twins: (len(twins), twins[0].likeness))
     for side in sides:
         side.sharpen([twin for twin in kept if twin.side is side])
     return with_multiples(torch.stack([twin.motion for twin in kept]), models)
@@ -197,6 +200,15 @@ class _Twin:
     def motion(self) -> Tensor:
         """Of the object, [4, 4]."""
         return rigid_inverse(self.side.pose) @ self.run.pose
+
+
+def _apart(twins: Sequence[_Twin]) -> list[_Twin]:
+    """Twins of different turns, the most alike of each, the most alike first."""
+    kept: list[_Twin] = []
+    for twin in sorted(twins, key=lambda twin: -twin.likeness):
+        if all(pose_error(twin.motion, other.motion)[0] > SAME_DEG for other in kept):
+            kept.append(twin)
+    return kept
 
 
 class _Side:

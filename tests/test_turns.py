@@ -89,6 +89,22 @@ def column():
     return solid_pair(means, colours, 0.05)
 
 
+def cog():
+    """Six teeth about z, both faces alike; tints make no tooth quite like the next."""
+    heights, across = torch.linspace(-0.2, 0.2, 7), torch.linspace(-0.3, 0.3, 9)
+    radius = torch.linspace(0.3, 0.9, 12)
+    tint = torch.tensor([[0.9, 0.8, 0.6], [0.9, 0.78, 0.58], [0.88, 0.8, 0.62], [0.86, 0.8, 0.6]])
+    parts, colours = [], []
+    for tooth in range(6):
+        r, a, z = torch.meshgrid(radius, across, heights, indexing="ij")
+        angle = tooth * math.pi / 3 + a
+        x, y = r * angle.cos(), 1.03 * r * angle.sin()  # its spread tells x from y
+        shade = 0.45 + 0.4 * torch.sin(14 * r) * torch.cos(9 * a)
+        parts.append(torch.stack([x, y, z], -1).reshape(-1, 3))
+        colours.append((shade[..., None] * tint[min(tooth, 6 - tooth)]).reshape(-1, 3))
+    return solid_pair(torch.cat(parts), torch.cat(colours), 0.045)
+
+
 def query_of(models, camera):
     """The photograph that the models themselves give."""
     pose = camera.world_to_camera[None].to(models.background)
@@ -115,6 +131,22 @@ def test_every_petal_has_its_twin_about_the_true_axis(device):
     assert len(found) == PETALS - 1
     # the mark on one of them pulls a little
     assert max(angle for angle, _ in nearest) < 0.3 and max(shift for _, shift in nearest) < 0.01
+
+
+def test_teeth_are_twins_though_the_other_face_looks_more_alike():
+    models = cog()
+    seen = query_of(models, CAMERAS[0])
+    over, tooth = (
+        Axis(torch.zeros(3).double(), torch.tensor(axis).double()).turns(torch.tensor([degrees]))
+        for axis, degrees in (([1.0, 0, 0], 180.0), ([0.0, 0, 1], 60.0))
+    )
+    pose = CAMERAS[0].world_to_camera.double()
+    turned = pose @ torch.cat([over, tooth])
+    face, tooth_on = turns.small_likeness(Target.stacked([seen]), turned, models)
+    assert face > tooth_on + 0.05
+    found = twin_turns(models, CAMERAS, 0.6)
+    assert len(found) == 5
+    assert all(abs(motion[2, 2] - 1) < 0.01 for motion in found)
 
 
 def test_an_object_without_equals_has_no_twins():
