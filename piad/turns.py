@@ -48,7 +48,8 @@ FINE_STEP_DEG = 2.5  # ... about the twins' axis: a gear's teeth are narrow
 TWINS = 40  # at most
 TWIN = 0.33  # likeness with itself from which on an object is a twin of its own
 HOPEFUL = 0.3  # ... before it is aligned with itself
-REGULAR = 0.7  # share of the twins that are multiples of the smallest turn where all count
+REGULAR = 0.7  # share of the twins that are multiples of one turn where all its multiples count
+NEAR_MULTIPLE = 1 / 6  # of that turn: a twin so near to a multiple of it is one
 SAME_DEG = 5.0  # poses that differ by less are of one side: a gear has many
 TWIN_BEHIND, BEHIND = 0.2, 0.1  # agreement, likeness that a turned pose may lack, not yet refined
 DOUBT = 0.4  # share of the gallery's own agreement below which a pose is doubtful
@@ -168,21 +169,33 @@ def twin_turns(models: ModelPair, cameras: Sequence[Camera], weight: float) -> T
 
 
 def with_multiples(twins: Tensor, models: ModelPair) -> Tensor:
-    """Twins [K, 4, 4] with all multiples of the smallest turn, where these are most of them.
+    """Twins [K, 4, 4], or all multiples of one turn where most of them are such, and the others.
 
     A gear that looks like itself after one tooth does so after any number, though from some side
-    something else may hide it.
+    something else may hide it, or pull the turn that is found (its holes go with no tooth). The
+    multiples are about the axis that those found have in common.
     """
-    axis = _axis_of(twins[0], models)
-    degrees = [math.degrees(float(so3_log(twin[:3, :3]) @ axis.direction)) for twin in twins]
-    count = round(360 / max(min(map(abs, degrees)), SAME_DEG))
-    step = 360 / count
-    regular = [abs(angle - step * round(angle / step)) < SAME_DEG / 2 for angle in degrees]
-    if count > TWINS + 1 or sum(regular) < REGULAR * len(twins):
+    axes = [_axis_of(twin, models) for twin in twins]
+    directions = torch.stack([axis.direction for axis in axes])
+    directions = directions * (directions @ directions[0]).sign()[:, None]
+    turns = torch.stack([so3_log(twin[:3, :3]) for twin in twins])
+    degrees = torch.rad2deg((turns * directions).sum(1))
+
+    def multiples(count: int) -> Tensor:
+        away = degrees - 360 / count * (degrees * count / 360).round()
+        return away.abs() < min(SAME_DEG / 2, 360 / count * NEAR_MULTIPLE)
+
+    counts = {round(360 / angle) for angle in degrees.abs().tolist() if angle > SAME_DEG}
+    possible = sorted(count for count in counts if 3 <= count <= TWINS + 1)
+    count = max(possible, key=lambda count: multiples(count).sum().item(), default=None)
+    if count is None or (found := multiples(count)).sum() < REGULAR * len(twins):
         return twins
-    turns = axis.turns(step * torch.arange(1, count))
-    new = [t for t in turns if all(pose_error(t, twin)[0] > SAME_DEG for twin in twins)]
-    return torch.stack([*twins, *new])
+    point = torch.stack([axis.point for axis in axes])[found].median(0).values
+    direction = directions[found].median(0).values
+    axis = Axis(point, direction / direction.norm())
+    whole = axis.turns(360 / count * torch.arange(1, count))
+    others = [t for t in twins if all(pose_error(t, turn)[0] > SAME_DEG for turn in whole)]
+    return torch.stack([*whole, *others])
 
 
 @dataclass

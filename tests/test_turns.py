@@ -149,6 +149,22 @@ def test_teeth_are_twins_though_the_other_face_looks_more_alike():
     assert all(abs(motion[2, 2] - 1) < 0.01 for motion in found)
 
 
+def test_most_twins_being_multiples_of_a_turn_all_its_multiples_are_twins():
+    models = SimpleNamespace(host_centre=torch.zeros(3).double())
+    off = torch.tensor([0.1, -0.2, 0.1, 1.9, 0.0, -0.1, 2.4, 0.2, -0.1, 0.1])  # as Gear's were
+    teeth = torch.tensor([1, -1, 2, 3, -5, 7, -4, 8, -9, 10])
+    other = TILTED.turns(torch.tensor([37.5]))
+    measured = torch.cat([TILTED.turns(15 * teeth + off), other])
+    found = turns.with_multiples(measured, models)
+    true = TILTED.turns(15 * torch.arange(1, 24))
+    assert torch.allclose(found[:23], true, atol=1e-6) and torch.equal(found[23:], other)
+    # few of them are: they stay as they were found
+    some = TILTED.turns(torch.tensor([15.0, 37.0, 71.0, -98.0]))
+    assert torch.equal(turns.with_multiples(some, models), some)
+    alone = TILTED.turns(torch.tensor([178.5]))  # a half turn has no multiples
+    assert torch.equal(turns.with_multiples(alone, models), alone)
+
+
 def test_an_object_without_equals_has_no_twins():
     assert twin_turns(flower(lopsided=True), CAMERAS, 0.6).shape == (0, 4, 4)
 
