@@ -11,7 +11,7 @@ from piad.anomaly import DetectConfig
 from piad.pose import refine_pose
 from piad.sides import Sides
 from piad.target import Target
-from piad.turns import Turns, refine_turned, with_multiples
+from piad.turns import Turns, refine_turned
 from tests.detection_scene import SeededNet
 from tests.test_turns import CAMERAS, CFG, DEVICES, PETALS, TILTED, flower, query_of
 
@@ -102,16 +102,3 @@ def test_the_twins_that_are_refined_differ_least():
     own = Turns(models, twins, 0.6, Sides(models, CAMERAS, Net))
     (best,) = own.rivals(target, first, 1)
     assert pose_error(best, true)[0] < 1
-
-
-def test_the_smallest_turn_s_multiples_are_twins_too():
-    step = 360 / PETALS
-    some = TILTED.turns(torch.tensor([2 * step, -step, step + 0.4]))
-    found = with_multiples(some, flower())
-    assert torch.equal(found[:3], some) and len(found) == PETALS - 1
-    missing = TILTED.turns(torch.tensor([3 * step]))[0]
-    assert min(pose_error(missing, one)[0] for one in found) < 0.5
-    # one that divides no whole turn, and two that have nothing in common
-    for degrees in ([100.0], [50.0, 180.0]):
-        alone = TILTED.turns(torch.tensor(degrees))
-        assert torch.equal(with_multiples(alone, flower()), alone)

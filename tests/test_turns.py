@@ -158,11 +158,10 @@ def test_most_twins_being_multiples_of_a_turn_all_its_multiples_are_twins():
     found = turns.with_multiples(measured, models)
     true = TILTED.turns(15 * torch.arange(1, 24))
     assert torch.allclose(found[:23], true, atol=1e-6) and torch.equal(found[23:], other)
-    # few of them are: they stay as they were found
-    some = TILTED.turns(torch.tensor([15.0, 37.0, 71.0, -98.0]))
-    assert torch.equal(turns.with_multiples(some, models), some)
-    alone = TILTED.turns(torch.tensor([178.5]))  # a half turn has no multiples
-    assert torch.equal(turns.with_multiples(alone, models), alone)
+    # few of them are, or none; a half turn has no multiples
+    for degrees in ([15.0, 37.0, 71.0, -98.0], [100.0], [50.0, 180.0], [178.5]):
+        some = TILTED.turns(torch.tensor(degrees))
+        assert torch.equal(turns.with_multiples(some, models), some)
 
 
 def test_an_object_without_equals_has_no_twins():
