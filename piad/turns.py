@@ -152,7 +152,7 @@ def twin_turns(models: ModelPair, cameras: Sequence[Camera], weight: float) -> T
     sides = [_Side(models, camera, weight) for camera in cameras]
 
     def about(axis: Axis, count: int) -> list[_Twin]:
-        return _apart([twin for side in sides for twin in side.twins([axis], count)])
+        return _apart([twin for side in sides for twin in side.twins(axis, count)])
 
     about_axes: list[list[_Twin]] = []
     for spread in principal_axes(models):
@@ -178,8 +178,7 @@ def with_multiples(twins: Tensor, models: ModelPair) -> Tensor:
     axes = [_axis_of(twin, models) for twin in twins]
     directions = torch.stack([axis.direction for axis in axes])
     directions = directions * (directions @ directions[0]).sign()[:, None]
-    turns = torch.stack([so3_log(twin[:3, :3]) for twin in twins])
-    degrees = torch.rad2deg((turns * directions).sum(1))
+    degrees = torch.rad2deg((so3_log(twins[:, :3, :3]) * directions).sum(1))
 
     def multiples(count: int) -> Tensor:
         away = degrees - 360 / count * (degrees * count / 360).round()
@@ -234,13 +233,11 @@ class _Side:
         itself = Target(shown, models.background, camera.intrinsics, seen.cover[0])
         self.aligner = Aligner([itself], models, weight)
 
-    def twins(self, axes: Sequence[Axis], count: int) -> list[_Twin]:
-        """The object's twins about some axes, `count` of each at most."""
-        small, runs = self.aligner.query(SCALE), []
-        for axis in axes:
-            turned = look_around(small, self.pose, axis, self.models).best(count)
-            hopeful = turned.poses[turned.likeness > HOPEFUL]
-            runs += [self.aligner.begin(pose) for pose in hopeful]
+    def twins(self, axis: Axis, count: int) -> list[_Twin]:
+        """The object's twins about an axis, `count` at most."""
+        turned = look_around(self.aligner.query(SCALE), self.pose, axis, self.models).best(count)
+        hopeful = turned.poses[turned.likeness > HOPEFUL]
+        runs = [self.aligner.begin(pose) for pose in hopeful]
         self.aligner.round(runs, APART)
         self.aligner.look(runs)
         return [
