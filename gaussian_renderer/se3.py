@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
-
-from gaussian_renderer.camera import rigid_inverse
 
 SERIES_BELOW = 1e-4  # rad^2; under it the Taylor series is exact to float64 rounding
 
@@ -138,9 +137,14 @@ def pivoted_basis(pivot: Tensor, unit: Tensor | float) -> Tensor:
 
 
 def pose_error(world_to_camera_a: Tensor, world_to_camera_b: Tensor) -> tuple[float, float]:
-    """Angle between two poses in degrees, and distance of their camera centres in world units."""
-    a = torch.as_tensor(world_to_camera_a, dtype=torch.float64).cpu()
-    b = torch.as_tensor(world_to_camera_b, dtype=torch.float64).cpu()
-    angle = math.degrees(so3_log(a[:3, :3] @ b[:3, :3].T).norm().item())
-    distance = (rigid_inverse(a)[:3, 3] - rigid_inverse(b)[:3, 3]).norm().item()
-    return angle, distance
+    """Angle between two poses in degrees, and distance of their camera centres in world units.
+
+    Of rotations that differ by the angle t, ||A - B|| = 2 sqrt(2) sin(t / 2) (Frobenius).
+    """
+    a, b = (
+        torch.as_tensor(pose, dtype=torch.float64).detach().cpu().numpy()
+        for pose in (world_to_camera_a, world_to_camera_b)
+    )
+    half = np.linalg.norm(a[:3, :3] - b[:3, :3]) / math.sqrt(8)
+    apart = np.linalg.norm(a[:3, :3].T @ a[:3, 3] - b[:3, :3].T @ b[:3, 3])
+    return math.degrees(2 * math.asin(min(1.0, half))), float(apart)

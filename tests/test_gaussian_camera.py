@@ -111,3 +111,12 @@ def test_pose_error_is_angle_and_distance_of_centres():
     shift[:3, 3] = torch.tensor([3.0, 0, 4])
     assert pose_error(a, turned) == pytest.approx((30, 0), abs=1e-9)
     assert pose_error(shift, a) == pytest.approx((0, 5), abs=1e-9)
+
+
+@pytest.mark.parametrize("degrees", [1e-7, 1e-3, 90, 179.9, 180])
+def test_pose_error_holds_for_tiny_and_half_turns(degrees):
+    axis = torch.nn.functional.normalize(torch.tensor([1.0, -2, 3], dtype=torch.float64), dim=0)
+    twist = torch.cat([torch.tensor([0.5, 0, 1]).double(), axis * math.radians(degrees)])
+    pose = se3_exp(twists(0.7)[0])
+    found = pose_error(se3_exp(twist) @ pose, pose)[0]
+    assert found == pytest.approx(degrees, rel=1e-7, abs=1e-9 if degrees < 1 else 5e-6)
