@@ -14,6 +14,12 @@ def _constant(values: tuple, device: torch.device, dtype: torch.dtype) -> Tensor
         return torch.tensor(values, device=device, dtype=dtype)
 
 
+_recorded: list[Tensor] = []  # what recordings read stays
+
+
 def constant(values: tuple, like: Tensor) -> Tensor:
     """Numbers (nested tuples) as a tensor of the device and type of `like`; not to be changed."""
-    return _constant(values, like.device, like.dtype)
+    made = _constant(values, like.device, like.dtype)
+    if made.is_cuda and torch.cuda.is_current_stream_capturing():
+        _recorded.append(made)
+    return made

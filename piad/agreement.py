@@ -17,6 +17,7 @@ from retrieval.compare import (
     shrunk,
     similarity,
 )
+from retrieval.replay import replayed
 
 ON_OBJECT = 0.5  # alpha of the rendering from which a pixel lies on the object
 BOX_STEP_PX = 24  # where boxes begin: whole windows, of the vote too
@@ -75,16 +76,21 @@ def closeness_in(
     image, shape = seen.cut(target)
     described_image = described(image, shape)
     described_shown = described(seen.shown, None if shape is None else seen.cover)
-    whole = similarity(described_image, described_shown)
     on_object = seen.cover > ON_OBJECT
-    # no window that reaches it is cut off, and windows keep their places
-    box = object_box(on_object, WINDOW_STEP_PX, WINDOW_PX + WINDOW_STEP_PX)
-    detail = similarity(
-        described_image[box][:, :6], described_shown[box][:, :6], inside=on_object[box].to(image)
-    )
-    agreement = (whole.clamp_min(0) * detail.clamp_min(0)).sqrt()
+    images = (described_image, described_shown, on_object)
+    (agreement,) = replayed("agreement", _agreement, (), images)
     loss = _whole_loss(seen, target.image, background, share)
     return [tuple(pair) for pair in torch.stack([loss, agreement], 1).tolist()]
+
+
+def _agreement(image: Tensor, shown: Tensor, on_object: Tensor) -> tuple[Tensor]:
+    """Agreement [N] of described images; on_object: [N, 1, h, w]."""
+    whole = similarity(image, shown)
+    # no window that reaches it is cut off, and windows keep their places
+    box = object_box(on_object, WINDOW_STEP_PX, WINDOW_PX + WINDOW_STEP_PX)
+    inside = on_object[box].to(image)
+    detail = similarity(image[box][:, :6], shown[box][:, :6], inside=inside)
+    return ((whole.clamp_min(0) * detail.clamp_min(0)).sqrt(),)
 
 
 def _whole_loss(seen: Sight, images: Tensor, background: Tensor, share: float) -> Tensor:

@@ -27,6 +27,7 @@ from piad.detail import (
 )
 from piad.scoring import image_size
 from piad.votes import SHRINK
+from retrieval.replay import replayed
 
 if TYPE_CHECKING:
     from piad.models import ModelPair
@@ -78,14 +79,10 @@ class LentDetail:
         points = world_points(depth[:, 0], cameras.to(depth), intrinsics)
         # Renderings of a pose one below the other: each photograph is fetched once for all.
         points = points.unflatten(0, (times, count)).movedim(0, 2).flatten(2, 3)  # [N, 3, K h, w]
-        total = torch.zeros_like(points[:, :1]).repeat(1, 6, 1, 1)
-        known = torch.full_like(points[:, :1], DOUBT)
-        for index, weight in zip(chosen.T, weights.T, strict=True):
-            found, visible = look_up(self.stacked[index].to(points), self.matrices[index], points)
-            own = visible * weight[:, None, None, None]
-            total.addcmul_(found, own)
-            known += own
-        lent = (total / known).unflatten(2, (times, -1)).movedim(2, 0).flatten(0, 1)
+        photos = [self.stacked[index] for index in chosen.T]
+        matrices = self.matrices[chosen]
+        (lent,) = replayed("lent", _blended, (), (points, weights, matrices, *photos))
+        lent = lent.unflatten(2, (times, -1)).movedim(2, 0).flatten(0, 1)
         return lent * (cover > COVERED)
 
     def _directions(self, poses: Tensor) -> Tensor:
@@ -106,6 +103,22 @@ def lent_detail(
     if cfg.refiner != "second_order" or cfg.refine_detail_views == 0 or len(sizes) > 1:
         return None
     return LentDetail(models, pairs, SHRINK, cfg.refine_detail_views)
+
+
+def _blended(points: Tensor, weights: Tensor, matrices: Tensor, *photos: Tensor) -> tuple[Tensor]:
+    """The photographs' differences at points [N, 3, h, w], weighed: [N, 6, h, w].
+
+    Args:
+        weights: [N, V]; matrices: [N, V, 3, 4]; photos: V of [N, 8, H, W].
+    """
+    total = torch.zeros_like(points[:, :1]).repeat(1, 6, 1, 1)
+    known = torch.full_like(points[:, :1], DOUBT)
+    for weight, matrix, photo in zip(weights.T, matrices.unbind(1), photos, strict=True):
+        found, visible = look_up(photo.to(points), matrix, points)
+        own = visible * weight[:, None, None, None]
+        total.addcmul_(found, own)
+        known += own
+    return (total / known,)
 
 
 def _shrunk(models: ModelPair, pair: tuple[View, View], shrink: int) -> Tensor:

@@ -25,6 +25,7 @@ from piad.models import ModelPair
 from piad.rounds import AROUND_PX, CONTRAST_FLOOR
 from piad.target import Target, object_box
 from retrieval.compare import described, window_sums
+from retrieval.replay import replayed
 
 if TYPE_CHECKING:
     from piad.lent_detail import LentDetail
@@ -111,6 +112,14 @@ def elected(votes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     return chosen[:, 0], variance
 
 
+def _voted(
+    here: Tensor, after: Tensor, before: Tensor, query: Tensor, weight: Tensor
+) -> tuple[Tensor]:
+    """Step and variance [N, 2] that windows elect, of renderings at the pose and beside it."""
+    votes = window_votes(here, query, (after - before) / (2 * PROBE), weight)
+    return (torch.stack(elected(*votes), 1),)
+
+
 def trusted(step: Tensor, variance: Tensor, left_open: Tensor) -> Tensor:
     """Steps [N] as far as the votes know better than the steps before them.
 
@@ -164,8 +173,9 @@ def settled(
     if target.backdrop is None:  # what is behind the object is not the models'
         around = F.max_pool2d(covers[: len(start)], AROUND_PX + 1, 1, AROUND_PX // 2)
         weight = weight * _means(around)
-    votes = window_votes(here, query, (after - before) / (2 * PROBE), weight)
-    step, variance = torch.stack(elected(*votes)).double().cpu()
+    weight = weight.expand(len(start), *weight.shape[-3:])
+    (election,) = replayed("vote", _voted, (), (here, after, before, query, weight))
+    step, variance = election.double().cpu().T
     left_open = 2 * RISE * costs / torch.from_numpy(curvature).clamp_min(1e-12)  # rad^2
     step = trusted(step, variance, left_open).numpy()
     moved = torch.from_numpy(se3_exp(along * step[:, None]) @ start)

@@ -21,6 +21,7 @@ from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.constants import constant
 from piad.models import ModelPair
 from piad.target import Target
+from retrieval.replay import replayed
 
 PATCH_PX = 8  # a power of 2; they don't overlap: twice as many cost half more and find no more
 CONTRAST_FLOOR = 0.02  # image units: patches that vary less count less
@@ -31,6 +32,7 @@ CANDIDATES = 300  # poses looked up in a generation
 GENERATIONS = 6
 ELITE = 30  # the best of a generation, from which the next is drawn
 LEAST_SPREAD = 1e-4
+WIDER = 16  # patches by which tables grow on a GPU
 HAT = ((0, 0, 0, 0, 0, -1, 0, 1, 0), (0, 0, 1, 0, 0, 0, -1, 0, 0), (0, -1, 0, 1, 0, 0, 0, 0, 0))
 
 
@@ -88,12 +90,15 @@ def correlation_tables(
     Returns:
         tables [N, T, 2 reach + 1, 2 reach + 1] (rows: shifts in y); the patches' anchors
         [N, 3, T]: x, y (px) and z (world units) of the middle of what is seen in each; and which
-        are patches on the object, [N, T]. Those come first; T is the most that any has, or 1.
+        are patches on the object, [N, T]. Those come first; T is the most that any has, or 1; on a
+        GPU the next multiple of WIDER.
     """
     height, width = shown.shape[-2:]
     cover = _patches(alpha)[:, 0]  # [N, pixels, patches]
     on_object = cover.mean(1) > LEAST_ALPHA
     most = max(1, int(on_object.sum(1).max()))  # the one number that is waited for
+    if shown.is_cuda:  # few numbers occur, for recordings
+        most = min(-(-most // WIDER) * WIDER, on_object.shape[1])
     index = (~on_object).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]  # [N, T]
     y, x = torch.meshgrid(
         torch.arange(height, device=shown.device) + 0.5,
@@ -205,19 +210,29 @@ def best_warp(
         tables, anchors, kept: of `correlation_tables`.
         pivot: [N, 3], see `motions`; spread: [6], the first deviations of the steps.
     """
-    k, reach, count = intrinsics, tables.shape[-1] // 2, len(tables)
-    x, y, z = anchors.unbind(1)  # [N, T]
-    points = torch.stack([(x - k.cx) / k.fx * z, (y - k.cy) / k.fy * z, z], 1) - pivot[..., None]
-    focal = constant(((k.fx / reach,), (k.fy / reach,)), tables)
-    middle_px = constant(((k.cx,), (k.cy,)), tables)
-    offset = ((middle_px - anchors[:, :2]) / reach)[:, None]  # [N, 1, 2, T]
+    k = intrinsics
+    pinhole = constant((((k.fx,), (k.fy,)), ((k.cx,), (k.cy,))), tables)
+    shared, rows = (pinhole, spread, _draws(tables.device)), (tables, anchors, kept, pivot)
+    return replayed("warp", _evolved, shared, rows)
+
+
+def _evolved(
+    pinhole: Tensor, spread: Tensor, draws: Tensor,
+    tables: Tensor, anchors: Tensor, kept: Tensor, pivot: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """`best_warp` of tensors alone. Focal lengths and middle, pinhole: [2, 2, 1]."""
+    reach, count = tables.shape[-1] // 2, len(tables)
+    places, z = anchors.split([2, 1], 1)
+    points = torch.cat([(places - pinhole[1]) / pinhole[0] * z, z], 1) - pivot[..., None]
+    offset = ((pinhole[1] - places) / reach)[:, None]  # [N, 1, 2, T]
+    focal = pinhole[0] / reach
     distance, pivot = pivot.norm(dim=1)[:, None, None], pivot[:, None]
     share = kept / kept.sum(1, keepdim=True).clamp_min(1)  # [N, T]
     flat = tables.flatten(0, 1)[:, None]
     middle = tables.new_zeros(count, 6)
     deviation = spread.expand(count, -1)
     scores = []
-    for numbers in _draws(tables.device):
+    for numbers in draws:
         drawn = middle[:, None] + deviation[:, None] * numbers  # [N, K, 6]
         turned = _cayley(drawn[..., 3:]).flatten(1, 2) @ points  # [N, K 3, T]
         moved = turned.unflatten(1, (-1, 3)) + (pivot + distance * drawn[..., :3])[..., None]

@@ -6,12 +6,14 @@ function that is called again and again on tensors of the same shapes is recorde
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+FEW_ROWS = 4  # more keep a GPU busy, whatever their launches cost
 RECORDED_FROM = 3  # calls: shapes that come once or twice aren't worth a recording
 MOST_RECORDED = 64
 
@@ -73,6 +75,27 @@ class Recorder:
         with torch.cuda.graph(graph, pool=self.pool):
             outputs = function(*own)
         return Recording(graph, own, outputs)
+
+
+@functools.cache
+def _recorder(device: torch.device) -> Recorder:
+    return Recorder()
+
+
+def replayed(
+    name: Hashable,
+    function: Callable[..., tuple[Tensor, ...]],
+    shared: Sequence[Tensor],
+    rows: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """`Recorder.run` with one recorder for a device, where rows are few; else the function itself.
+
+    A function may read no tensors but its arguments and `constant`s: others may be freed before a
+    recording ends.
+    """
+    if rows[0].is_cuda and len(rows[0]) <= FEW_ROWS:
+        return _recorder(rows[0].device).run(name, function, shared, rows)
+    return function(*shared, *rows)
 
 
 def padded_size(count: int) -> int:

@@ -14,6 +14,7 @@ from piad.models import ModelPair
 from piad.pose import RefineConfig, refine_pose, refine_poses
 from piad.target import Target, find_silhouette
 from retrieval.compare import shrunk
+from retrieval.replay import RECORDED_FROM, _recorder
 
 SIDE = 96
 NUM = 260
@@ -133,3 +134,21 @@ def test_a_gpu_ends_where_the_cpu_does():
     for a, b in zip(here, there, strict=True):
         angle, shift = pose_error(a.world_to_camera, b.world_to_camera)
         assert angle < 0.02 and shift < 2e-3
+
+
+@pytest.mark.skipif("cuda" not in DEVICES, reason="needs a GPU")
+def test_a_gpu_refines_a_query_alike_whether_its_steps_are_recorded():
+    """Steps of a shape that came twice are replayed from then on."""
+    models = object_models(True)
+    targets, starts, _ = problem(models)
+    pairs = list(zip(targets, starts, strict=True))
+    here = [refine_pose(*query, models, RefineConfig()) for query in pairs]
+    models = ModelPair(models.colour.to("cuda"), models.reflectance.to("cuda"))
+    pairs = [(on_device(target, "cuda"), hypotheses) for target, hypotheses in pairs]
+    for _ in range(RECORDED_FROM + 1):
+        for query, expected in zip(pairs, here, strict=True):
+            found = refine_pose(*query, models, RefineConfig())
+            angle, shift = pose_error(found.world_to_camera, expected.world_to_camera)
+            assert angle < 0.02 and shift < 2e-3
+            assert found.agreement == pytest.approx(expected.agreement, abs=1e-3)
+    assert len(_recorder(pairs[0][0].image.device).recordings) >= 3  # search, vote, agreement
