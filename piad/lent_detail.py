@@ -80,10 +80,18 @@ class LentDetail:
         # Renderings of a pose one below the other: each photograph is fetched once for all.
         points = points.unflatten(0, (times, count)).movedim(0, 2).flatten(2, 3)  # [N, 3, K h, w]
         photos = [self.stacked[index] for index in chosen.T]
-        matrices = self.matrices[chosen]
-        (lent,) = replayed("lent", _blended, (), (points, weights, matrices, *photos))
+        rows = (weights, self.matrices[chosen], *photos)
+        inside = cover > COVERED
+        if points.is_cuda:
+            (lent,) = replayed("lent", _blended, (), (points, *rows))
+        else:  # the object alone
+            shown = inside.unflatten(0, (times, count)).any(1).flatten()
+            (found,) = _blended(points.flatten(2)[:, :, None, shown], *rows)
+            lent = points.new_zeros(count, 6, shown.numel())
+            lent[:, :, shown] = found[:, :, 0]
+            lent = lent.unflatten(2, points.shape[2:])
         lent = lent.unflatten(2, (times, -1)).movedim(2, 0).flatten(0, 1)
-        return lent * (cover > COVERED)
+        return lent * inside
 
     def _directions(self, poses: Tensor) -> Tensor:
         """Unit vectors from the object's centre to cameras [N, 4, 4], [N, 3]."""
