@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FEW_ROWS = 4  # more keep a GPU busy, whatever their launches cost
+# More rows, or more numbers in all, keep a GPU busy whatever their launches cost, and a recording
+# keeps its memory.
+FEW_ROWS, FEW_NUMBERS = 4, 2**22
 RECORDED_FROM = 3  # calls: shapes that come once or twice aren't worth a recording
 MOST_RECORDED = 64
 
@@ -88,12 +90,13 @@ def replayed(
     shared: Sequence[Tensor],
     rows: Sequence[Tensor],
 ) -> tuple[Tensor, ...]:
-    """`Recorder.run` with one recorder for a device, where rows are few; else the function itself.
+    """`Recorder.run` with one recorder for a device where little is done, else the function itself.
 
     A function may read no tensors but its arguments and `constant`s: others may be freed before a
     recording ends.
     """
-    if rows[0].is_cuda and len(rows[0]) <= FEW_ROWS:
+    few = len(rows[0]) <= FEW_ROWS and sum(map(Tensor.numel, rows)) <= FEW_NUMBERS
+    if rows[0].is_cuda and few:
         return _recorder(rows[0].device).run(name, function, shared, rows)
     return function(*shared, *rows)
 
