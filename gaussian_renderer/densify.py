@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from gaussian_renderer.backdrop import Silhouettes
@@ -154,6 +153,8 @@ def without_strays(model: GaussianModel) -> GaussianModel:
     solid = model.opacities > SOLID
     if int(solid.sum()) <= SOLID_NEIGHBOURS:
         return model
+    from scipy.spatial import cKDTree  # takes a third of a second, in a fit alone
+
     tree = cKDTree(model.means[solid].cpu().numpy())
     apart = tree.query(model.means.cpu().numpy(), k=[SOLID_NEIGHBOURS])[0][:, 0]
     apart = torch.from_numpy(apart).to(model.device)

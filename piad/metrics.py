@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 MANTISSA_BITS = 12  # bins are 2.4e-4 wide, relative to the score
 NUM_BINS = 1 << (8 + MANTISSA_BITS)  # all non-negative float32: 8 bits of exponent
@@ -68,6 +67,9 @@ def image_metrics(labels: Sequence[int], scores: Sequence[float]) -> ImageMetric
         raise ValueError("an image score is not a number")
     if labels.size == 0 or labels.min() == labels.max():
         return ImageMetrics(None, None, None, None)
+    # Not at the top: a photograph that is judged alone would wait a second for it.
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
     # Ranks keep the order and the ties, and turn infinities into numbers.
     values, ranks = np.unique(scores, return_inverse=True)
     precision, recall, thresholds = precision_recall_curve(labels, ranks)
