@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.ndimage import label
 from torch import Tensor
@@ -22,6 +23,8 @@ LEAST_TOLERANCE = 0.02  # the same for a backdrop without noise or shading
 PLAIN_SHARE = 0.9  # border pixels within the tolerance, median photo
 PLAIN_VIEWS = 0.7  # photos whose own border agrees with the gallery's
 WORK_SIZE = 200  # longer side, px, at which silhouettes are read
+THIN = 0.1  # of the foreground: opening that takes more of it away takes parts, not noise
+SPECK = 9  # px: smaller patches are noise
 HOLE = 0.004  # of the image's area: smaller patches of backdrop inside the object are highlights
 MISSED_VIEWS = 0.02  # share of views (one at least) that may cut the silhouette wrongly
 MISSED_OF_SEEN = 0.1  # share of the views that see a voxel
@@ -77,12 +80,15 @@ def _border_pixels(image: Tensor) -> Tensor:
 def silhouette(image: Tensor, colour: Tensor, tolerance: float = TOLERANCE) -> Tensor:
     """Foreground of a photo [C, H, W] before a backdrop of `colour` [C]: bool [H, W].
 
-    Opened by 3 x 3 against noise. Patches of the backdrop's colour that do not reach the photo's
-    border count as seen through the object when they are large, else as highlights on it.
+    Opened by 3 x 3 against noise; where that would take thin parts away, small patches go instead.
+    Patches of the backdrop's colour that do not reach the photo's border count as seen through
+    the object when they are large, else as highlights on it.
     """
     difference = (image - colour.to(image)[:, None, None]).abs().amax(0)
-    mask = (difference > tolerance).float()
-    mask = dilated(eroded(mask, 1), 1) > 0.5
+    differs = difference > tolerance
+    mask = dilated(eroded(differs.float(), 1), 1) > 0.5
+    if mask.sum() < (1 - THIN) * differs.sum():
+        mask = _without_specks(differs)
     patches, count = label(~mask.cpu().numpy())
     patches = torch.from_numpy(patches).long()
     area = torch.bincount(patches.flatten(), minlength=count + 1)
@@ -91,6 +97,15 @@ def silhouette(image: Tensor, colour: Tensor, tolerance: float = TOLERANCE) -> T
         backdrop[edge] = True
     backdrop[0] = False  # the foreground's label
     return ~backdrop[patches].to(mask.device)
+
+
+def _without_specks(mask: Tensor) -> Tensor:
+    """A mask [H, W] without patches of fewer than SPECK pixels, which touch at corners, too."""
+    patches, _ = label(mask.cpu().numpy(), structure=np.ones((3, 3)))
+    patches = torch.from_numpy(patches).long()
+    large = torch.bincount(patches.flatten()) >= SPECK
+    large[0] = False  # what is no foreground
+    return large[patches].to(mask.device)
 
 
 def dilated(mask: Tensor, radius: int) -> Tensor:

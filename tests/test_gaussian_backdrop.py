@@ -90,6 +90,18 @@ def test_silhouette_ignores_specks_and_small_highlights(sphere):
     assert not (sure & ~clean).any()
 
 
+def test_thin_parts_stay_and_specks_go():
+    image = BACKDROP[:, None, None].expand(-1, 60, 60).clone()
+    image[:, 10:50, 30] = 0.1  # wires of a pixel, one of them slanting
+    image[:, range(10, 50), range(10, 50)] = 0.1
+    wires = (image - BACKDROP[:, None, None]).abs().amax(0) > 0.1
+    assert torch.equal(silhouette(image, BACKDROP), wires)
+    image[:, 5, 50:55] = 0.1  # dust
+    assert torch.equal(silhouette(image, BACKDROP), wires)
+    image[:, 52:56, 10:14] = 0.1  # a part of its own
+    assert silhouette(image, BACKDROP)[52:56, 10:14].all()
+
+
 def test_hull_of_a_sphere_is_the_sphere(sphere):
     _, _, _, hull = sphere
     distance = hull.xyz.norm(dim=1)

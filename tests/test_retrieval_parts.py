@@ -377,6 +377,19 @@ def test_small_models_look_like_photographs_averaged_down(tmp_path):
     assert not torch.equal(other[0].gaussians.log_scales, made[0].gaussians.log_scales)
 
 
+def test_small_models_of_a_thin_object_show_it():
+    whole = patchwork()
+    ring = whole.select(whole.means[:, 2].abs() < 0.03)  # two pixels wide at most, seen small
+    made = small_models(ring, orbit(24), 64, 300, None)
+    camera = query_camera(0.5)
+    for small, size in zip(made, (20, 20, 32, 64), strict=True):
+        photo = render(ring, camera).image[None]
+        wanted = torch.nn.functional.interpolate(photo, (size, size), mode="area")[0]
+        seen = render(small.gaussians, camera.resized(size, size)).image
+        nothing = ring.background[:, None, None]
+        assert (seen - wanted).square().mean() < 0.3 * (nothing - wanted).square().mean()
+
+
 # search
 
 
