@@ -17,6 +17,7 @@ from data.make import (
     clamp,
     gamepad,
     gear,
+    glasses,
     lights,
     masks,
     objects,
@@ -260,6 +261,7 @@ SOLIDS += [(bottle, kind) for kind in ("missing", "dent")]
 SOLIDS += [(clamp, kind) for kind in ("missing", "bent")]
 SOLIDS += [(tap, kind) for kind in ("missing", "dent", "bent")]
 SOLIDS += [(gamepad, kind) for kind in ("missing", "skewed")]
+SOLIDS += [(glasses, kind) for kind in ("missing", "bent")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)
@@ -267,7 +269,7 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
     axes = [np.arange(a, b, 0.03) for a, b in zip(module.LOW, module.HIGH, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij")
     flawless = module.distance(*grid) < 0
-    long = module in (plug, usb_stick, clamp, tap)  # pins, connector, handle, lever
+    long = module in (plug, usb_stick, clamp, tap, glasses)  # pins, connector, handle, levers
     farthest = 0.5 if long else 0.3
     for seed in range(12):
         defect = module.random_defect(kind, np.random.default_rng(seed))

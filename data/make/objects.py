@@ -41,6 +41,7 @@ OBJECTS = {
     "Clamp": Kind("clamp", ("missing", "bent", "chip", "crack", "corrosion")),
     "Tap": Kind("tap", ("missing", "dent", "scratch", "corrosion", "bent")),
     "Gamepad": Kind("gamepad", ("missing", "skewed", "misprint", "scratch", "stain")),
+    "Glasses": Kind("glasses", ("missing", "bent", "crack", "scratch", "stain")),
 }
 
 
