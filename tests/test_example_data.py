@@ -14,6 +14,7 @@ from data.make import (
     bottle,
     brick_bird,
     cameras,
+    caster,
     clamp,
     gamepad,
     gear,
@@ -262,6 +263,7 @@ SOLIDS += [(clamp, kind) for kind in ("missing", "bent")]
 SOLIDS += [(tap, kind) for kind in ("missing", "dent", "bent")]
 SOLIDS += [(gamepad, kind) for kind in ("missing", "skewed")]
 SOLIDS += [(glasses, kind) for kind in ("missing", "bent")]
+SOLIDS += [(caster, kind) for kind in ("missing", "dent", "cut")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

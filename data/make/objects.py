@@ -42,6 +42,7 @@ OBJECTS = {
     "Tap": Kind("tap", ("missing", "dent", "scratch", "corrosion", "bent")),
     "Gamepad": Kind("gamepad", ("missing", "skewed", "misprint", "scratch", "stain")),
     "Glasses": Kind("glasses", ("missing", "bent", "crack", "scratch", "stain")),
+    "Caster": Kind("caster", ("missing", "dent", "cut", "scratch", "stain")),
 }
 
 
