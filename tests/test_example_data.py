@@ -19,6 +19,7 @@ from data.make import (
     gamepad,
     gear,
     glasses,
+    key,
     lights,
     masks,
     objects,
@@ -264,6 +265,7 @@ SOLIDS += [(tap, kind) for kind in ("missing", "dent", "bent")]
 SOLIDS += [(gamepad, kind) for kind in ("missing", "skewed")]
 SOLIDS += [(glasses, kind) for kind in ("missing", "bent")]
 SOLIDS += [(caster, kind) for kind in ("missing", "dent", "cut")]
+SOLIDS += [(key, "missing")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

@@ -43,6 +43,7 @@ OBJECTS = {
     "Gamepad": Kind("gamepad", ("missing", "skewed", "misprint", "scratch", "stain")),
     "Glasses": Kind("glasses", ("missing", "bent", "crack", "scratch", "stain")),
     "Caster": Kind("caster", ("missing", "dent", "cut", "scratch", "stain")),
+    "Key": Kind("key", ("missing", "burr", "scratch", "chip")),
 }
 
 
