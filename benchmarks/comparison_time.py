@@ -28,7 +28,7 @@ from piad.anomaly import DetectConfig, Features
 from piad.anomaly_map import image_scores
 from piad.change_net import load_change_net
 from piad.cli import choose_device, run_script
-from piad.close_up import enlarged
+from piad.close_up import enlarged, enlarging
 from piad.comparison import Comparer, Job, pair_by_id
 from piad.config import TestConfig
 from piad.features import load_features
@@ -107,10 +107,11 @@ def load(cfg: TestConfig, device: torch.device) -> tuple[Comparer, list[Shot]]:
         gallery = list(zip(scene.gallery, reflectance.gallery, strict=True))
         models, detail = flawless_look(models, gallery, cfg.detect)
         models_id, path = models_fingerprint(run), run.cache / "normality.safetensors"
-        learnt = models, models_id, gallery, features, cfg.detect
+        detect = enlarging(cfg.detect, models, (view.camera for view in scene.gallery))
+        learnt = models, models_id, gallery, features, detect
         sums = kept_normality(path, *learnt, detail=detail)
         normality = None if sums is None else sums.normality()
-        names = models, models_id, features, cfg.detect
+        names = models, models_id, features, detect
         change = load_change_net(cfg.detect, features, device)
         comparer = Comparer(*names, run.results / "maps", normality, detail, change)
         pairs = pair_by_id(scene.queries, reflectance.queries)
@@ -140,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     work = {
         "comparison": [partial(score, comparer, batch) for batch in groups],
-        "network": passes(cfg.detect),
-        "network, whole photographs": passes(replace(cfg.detect, detect_zoom=1.0)),
+        "network": passes(comparer.cfg),
+        "network, whole photographs": passes(replace(comparer.cfg, detect_zoom=1.0)),
     }
     found = measured(list(work.values()), device, options.repeats)
     figures = {

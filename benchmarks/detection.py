@@ -32,6 +32,7 @@ from gaussian_renderer.files import write_json
 from piad.anomaly import ORIGINAL, DetectConfig, Features
 from piad.change_net import load_change_net
 from piad.cli import choose_device, progress, run_script
+from piad.close_up import enlarging
 from piad.comparison import OK, Comparer, Comparison, pair_by_id
 from piad.config import TestConfig
 from piad.evaluation import evaluate, labels_and_scores, query_lights
@@ -125,6 +126,8 @@ def comparers(
     found: dict[str, Method] = {}
     for name, choices in variants(cfg, wanted).items():
         shown, detail = flawless_look(models, pairs, choices)
+        change = load_change_net(choices, net, models.background.device)
+        choices = enlarging(choices, shown, (view.camera for view, _ in pairs))
         kept = (run.cache if name == OURS else folder / name) / "normality.safetensors"
         sums = kept_normality(
             kept,
@@ -137,7 +140,6 @@ def comparers(
             detail,
         )
         normality = None if sums is None else sums.normality()
-        change = load_change_net(choices, net, models.background.device)
         judge = choices, folder / name, normality, detail, change
         found[name] = Comparer(shown, models_id, net, *judge)
     return found

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.errors import UserError
-from piad.close_up import enlarged
+from piad.close_up import LARGEST_OWN_ZOOM, enlarged
 from piad.feature_light import carry_features
 from piad.relight import length, relight, resized
 
@@ -71,6 +71,12 @@ class DetectConfig:
         1.5,
         "enlargement of the part of a photograph that shows the object, before its features are "
         "compared; 1: whole photographs as they are (the paper)",
+    )
+    detect_object_px: float = _option(
+        440.0,
+        "longer side, once enlarged, that an object has at least: what looks smaller in the "
+        f"gallery is enlarged more than detect_zoom, at most {LARGEST_OWN_ZOOM:g} times; "
+        "0: detect_zoom for all",
     )
     relight_features: float = _option(
         1.0,
@@ -125,7 +131,7 @@ class DetectConfig:
                 f"detect_zoom is a factor in 1..{MOST_ZOOM:g}, got {self.detect_zoom:g}; "
                 "correct the config"
             )
-        counts = ("detect_shift", "detect_normal_views", "detect_detail_views")
+        counts = ("detect_shift", "detect_normal_views", "detect_detail_views", "detect_object_px")
         weights = ("relight_window", "relight_features", "detect_change", "detect_sigma")
         for key in (*counts, *weights):
             if getattr(self, key) < 0:
@@ -158,6 +164,7 @@ ORIGINAL = {
     "detect_layers": "0,1,2,3",
     "detect_shift": 0,
     "detect_zoom": 1.0,
+    "detect_object_px": 0.0,
     "relight_window": 0.0,
     "relight_features": 0.0,
     "detect_normal_views": 0,

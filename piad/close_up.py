@@ -6,7 +6,8 @@ pixels. What is cut off pays for a part of the enlargement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from gaussian_renderer.camera import Camera
+    from piad.anomaly import DetectConfig
     from piad.models import ModelPair
 
 STEP_PX = 96  # sides of cuts are multiples: those of one size are compared at once
 MARGIN = 0.1  # of the object's longer side, around it: what sticks out is seen as well
 LEAST_MARGIN_PX = 12
+LARGEST_OWN_ZOOM = 2.5  # of an object that looks small
 GRID = 16  # enlarged sides are multiples of the coarsest features' stride
 
 
@@ -55,18 +58,41 @@ def whole(camera: Camera) -> Window:
 
 def object_window(models: ModelPair, camera: Camera) -> Window:
     """What shows the object and a margin; all of the image where it can't be told."""
-    own, pose = camera.intrinsics, camera.world_to_camera
-    local = models.extremes @ pose[:3, :3].T + pose[:3, 3]
-    if not bool((local[:, 2] > 0).all()):
+    found = object_box(models, camera)
+    if found is None:
         return whole(camera)
-    across = local[:, :2] / local[:, 2:]
-    scale = torch.tensor([own.fx, own.fy], dtype=across.dtype)
-    places = across * scale + torch.tensor([own.cx, own.cy], dtype=across.dtype)
-    low, high = places.amin(0), places.amax(0)
+    own, (low, high) = camera.intrinsics, found
     margin = max(LEAST_MARGIN_PX, MARGIN * float((high - low).max()))
     spans = zip(low.tolist(), high.tolist(), (own.width, own.height), strict=True)
     (x, width), (y, height) = (_span(a - margin, b + margin, side) for a, b, side in spans)
     return Window(x, y, width, height)
+
+
+def object_box(models: ModelPair, camera: Camera) -> Tensor | None:
+    """Least and largest x and y of an object's image, px [2, 2]; None where it can't be told."""
+    own, pose = camera.intrinsics, camera.world_to_camera
+    local = models.extremes @ pose[:3, :3].T + pose[:3, 3]
+    if not bool((local[:, 2] > 0).all()):
+        return None
+    across = local[:, :2] / local[:, 2:]
+    scale = torch.tensor([own.fx, own.fy], dtype=across.dtype)
+    places = across * scale + torch.tensor([own.cx, own.cy], dtype=across.dtype)
+    return torch.stack([places.amin(0), places.amax(0)])
+
+
+def enlarging(cfg: DetectConfig, models: ModelPair, cameras: Iterable[Camera]) -> DetectConfig:
+    """The configuration with an object's own `detect_zoom`, by how large its gallery shows it.
+
+    One for all photographs of an object: what is normal is in the unit of its features.
+    """
+    if cfg.detect_object_px == 0 or cfg.detect_zoom == 1:
+        return cfg
+    boxes = [box for box in (object_box(models, camera) for camera in cameras) if box is not None]
+    if not boxes:
+        return cfg
+    longer = torch.stack([(high - low).max() for low, high in boxes]).median()
+    own = min(cfg.detect_object_px / max(float(longer), 1.0), LARGEST_OWN_ZOOM)
+    return replace(cfg, detect_zoom=max(cfg.detect_zoom, round(own, 2)))
 
 
 def square(window: Window, side: int, camera: Camera) -> Window:

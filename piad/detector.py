@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from piad.anomaly import DetectConfig
 from piad.change_net import load_change_net
 from piad.cli import progress
+from piad.close_up import enlarging
 from piad.comparison import Comparer
 from piad.features import load_features
 from piad.models import ModelPair, models_fingerprint
@@ -53,13 +54,14 @@ def load_detector(
     models_id = models_fingerprint(run)
     pairs = list(zip(scene.gallery, reflectance_scene.gallery, strict=True))
     models, detail = flawless_look(models, pairs, cfg.detect)
+    detect = enlarging(cfg.detect, models, (view.camera for view, _ in pairs))
     sums = kept_normality(
         run.cache / "normality.safetensors",
         models,
         models_id,
         pairs,
         features,
-        cfg.detect,
+        detect,
         lambda items: progress(items, "normality"),
         detail,
     )
@@ -68,7 +70,7 @@ def load_detector(
         "models": models_id,
         "features": features.name,
         "reflectance": net.fingerprint,
-        "detect": asdict(cfg.detect),
+        "detect": asdict(detect),
         "normality": None if normality is None else normality.fingerprint,
         "change": change and change.fingerprint,
         "seed": cfg.seed,
@@ -81,7 +83,7 @@ def load_detector(
             sums,
             net,
             features,
-            cfg.detect,
+            detect,
             cfg.threshold.false_alarm_samples,
             cfg.seed,
             lambda items: progress(items, "threshold"),
@@ -93,7 +95,7 @@ def load_detector(
     usual = change is not None and choices == DetectConfig()
     kept = run.cache / "flawless_scores.json"
     threshold = kept_threshold(kept, cfg.threshold, depends, score, usual)
-    comparer = Comparer(models, models_id, features, cfg.detect, maps, normality, detail, change)
+    comparer = Comparer(models, models_id, features, detect, maps, normality, detail, change)
     weights = {"features": features.name, "reflectance": net.name}
     weights["change"] = "none" if change is None else change.name
     return Detector(comparer, threshold, weights)

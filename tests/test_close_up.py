@@ -7,7 +7,17 @@ import torch
 
 from piad.anomaly import DetectConfig
 from piad.change_net import load_change_net
-from piad.close_up import STEP_PX, Window, enlarged, object_window, square, whole
+from piad.close_up import (
+    LARGEST_OWN_ZOOM,
+    STEP_PX,
+    Window,
+    enlarged,
+    enlarging,
+    object_box,
+    object_window,
+    square,
+    whole,
+)
 from piad.features import load_features
 from piad.models import ModelPair
 from piad.normality import Normality
@@ -71,6 +81,22 @@ def test_examples_are_squares_about_the_object():
     camera = camera_at(6.0)
     assert square(Window(10, 100, 128, 64), 200, camera) == Window(0, 32, 200, 200)
     assert square(Window(300, 300, 64, 64), 500, camera) == whole(camera)
+
+
+def test_what_looks_small_is_enlarged_more():
+    models, wanted = pair(count=1500), CFG.detect_object_px
+
+    def zoom(*distances, **choices):
+        cameras = [camera_at(distance) for distance in distances]
+        return enlarging(replace(CFG, **choices), models, cameras).detect_zoom
+
+    low, high = object_box(models, camera_at(6.0))
+    assert zoom(5.0, 6.0, 9.0) * float((high - low).max()) == pytest.approx(wanted, rel=0.01)
+    assert zoom(30.0) == LARGEST_OWN_ZOOM
+    assert zoom(2.6) == CFG.detect_zoom  # it fills the image
+    assert zoom(2.6, detect_zoom=3.0) == 3.0
+    assert zoom(6.0, detect_object_px=0) == zoom(0.1) == CFG.detect_zoom  # off; unseen
+    assert zoom(6.0, detect_zoom=1.0) == 1.0  # whole photographs
 
 
 def test_enlarging_keeps_the_picture():
