@@ -27,7 +27,7 @@ FAST += " --densify_until 0 --sh_degree 0 --coarse_factor 1 --match_views 0"
 FAST += " --start_virtual_views 12 --start_rotations 1 --start_candidates 3 --start_aligned 2"
 FAST += " --start_align_steps 6"
 FAST += " --start_model_steps 150"
-FAST += " --iter_num 60 --device cpu --false_alarm_rate 0.2"
+FAST += " --iter_num 60 --device cpu"
 FAST += " --false_alarm_typical 0"  # small photographs score less
 
 ARGUMENTS = ["--config", "Widget.txt", *FAST.split()]
