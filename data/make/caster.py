@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import before_dent, described, ink_distance, interpolated, picked, scratched
+from .marks import before_dent, described, first_met, ink_distance, interpolated, picked, scratched
 from .mesh import (
     Mesh,
     both,
@@ -152,14 +152,9 @@ def _place(of, rng):
         start = rng.uniform((-0.8, -0.6, -0.8), (0.7, 0.45, 0.38))
         start -= (start @ ahead) * ahead
         way = start + side * np.linspace(0.95, -0.95, 761)[:, None] * ahead
-        values = np.array(parts(*way.T))
-        first = (values.min(0) < 0).argmax()
-        if values.min() > 0 or values[:, first].argmin() not in of:
-            continue
-        point, off = way[first], 0.004 * np.eye(3)
-        normal = unit(distance(*(point + off).T) - distance(*(point - off).T))
-        if side * (normal @ ahead) > 0.9:
-            return point, normal
+        met = first_met(way, parts, distance)
+        if met is not None and met[0] in of and side * (met[2] @ ahead) > 0.9:
+            return met[1:]
 
 
 def _capsule(u, z, start, end, reach):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, ink_distance, interpolated, solid_with_parts, union
+from .marks import described, first_met, ink_distance, interpolated, solid_with_parts, union
 from .mesh import Mesh, both, box, cylinder, rod, smooth_min, thread_depth, unit
 from .noise import fractal_noise_3d
 
@@ -108,11 +108,9 @@ def _painted_place(rng):
         axis = rng.choice(3, p=(0.25, 0.6, 0.15))
         way = np.tile(rng.uniform((-0.66, -0.08, -0.86), (0.38, 0.08, 0.46)), (901, 1))
         way[:, axis] = np.linspace(1, -1, 901) * rng.choice([-1, 1])
-        values = np.array(parts(*way.T))
-        first = (values.min(0) < 0).argmax()
-        if values[:, first].min() < 0 and values[:, first].argmin() == FRAME:
-            point, off = way[first], 0.004 * np.eye(3)
-            return point, unit(distance(*(point + off).T) - distance(*(point - off).T))
+        met = first_met(way, parts, distance)
+        if met is not None and met[0] == FRAME:
+            return met[1:]
 
 
 def _edge_place(rng):

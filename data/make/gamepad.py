@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, inked_face, picked, scratched, solid_with_parts, union
-from .mesh import Mesh, both, box, cylinder, smooth_min, unit
+from .marks import described, first_met, inked_face, picked, scratched, solid_with_parts, union
+from .mesh import Mesh, both, box, cylinder, smooth_min
 from .noise import fractal_noise_3d
 
 MATERIAL = {"specular": 0.45}
@@ -135,15 +135,9 @@ def _open_place(rng):
     while True:
         way = np.tile(rng.uniform((-0.85, -0.6, 0), (0.85, 0.42, 0)), (901, 1))
         way[:, 2] = np.linspace(0.42, -0.3, 901) * rng.choice([-1, 1])
-        values = np.array(parts(*way.T))
-        if values.min() > 0:
-            continue
-        first = (values.min(0) < 0).argmax()
-        point, off = way[first], 0.004 * np.eye(3)
-        normal = unit(distance(*(point + off).T) - distance(*(point - off).T))
-        near = values[:, first].argmin()
-        if near in (SHELL, UNDER, STICKER) and abs(normal[2]) > 0.75:
-            return point, normal
+        met = first_met(way, parts, distance)
+        if met is not None and met[0] in (SHELL, UNDER, STICKER) and abs(met[2][2]) > 0.75:
+            return met[1:]
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, picked, scratched, solid_with_parts, union
+from .marks import described, first_met, picked, scratched, solid_with_parts, union
 from .mesh import Mesh, both, box, rod, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -129,14 +129,9 @@ def _open_place(rng, of):
         axis = rng.choice([0, 1])
         way = np.tile(rng.uniform((-0.77, -0.55, -0.25), (0.77, 0.70, 0.25)), (901, 1))
         way[:, axis] = np.linspace(0.85, -0.85, 901) * rng.choice([-1, 1])
-        values = np.array(parts(*way.T))
-        if values.min() > 0:
-            continue
-        first = (values.min(0) < 0).argmax()
-        point, off = way[first], 0.004 * np.eye(3)
-        normal = unit(distance(*(point + off).T) - distance(*(point - off).T))
-        if values[:, first].argmin() in of and abs(normal[axis]) > 0.75:
-            return point, normal
+        met = first_met(way, parts, distance)
+        if met is not None and met[0] in of and abs(met[2][axis]) > 0.75:
+            return met[1:]
 
 
 def _rim_direction(across, z):

@@ -17,6 +17,21 @@ def described(kind: str, centre, normal, seed: int, sizes: dict) -> dict:
     }
 
 
+def first_met(way, parts, distance):
+    """Where a way [N, 3] first enters an object: the part's number, point and normal [3] each.
+
+    None where it doesn't. parts, distance: of the object, as functions of x, y, z.
+    """
+    values = np.array(parts(*way.T))
+    inside = values.min(0) < 0
+    if not inside.any():
+        return None
+    first = inside.argmax()
+    point, off = way[first], 0.004 * np.eye(3)
+    normal = unit(distance(*(point + off).T) - distance(*(point - off).T))
+    return values[:, first].argmin(), point, normal
+
+
 def before_dent(x, y, z, defect: dict | None):
     """Where the material at x, y, z was before a dent pressed it in; arrays of one shape."""
     if not defect or defect["kind"] != "dent":
