@@ -27,6 +27,7 @@ from data.make import (
     photo,
     plug,
     reconstruct,
+    remote,
     tap,
     toy_car,
     usb_stick,
@@ -266,6 +267,7 @@ SOLIDS += [(gamepad, kind) for kind in ("missing", "skewed")]
 SOLIDS += [(glasses, kind) for kind in ("missing", "bent")]
 SOLIDS += [(caster, kind) for kind in ("missing", "dent", "cut")]
 SOLIDS += [(key, "missing")]
+SOLIDS += [(remote, kind) for kind in ("missing", "skewed")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

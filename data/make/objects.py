@@ -44,6 +44,7 @@ OBJECTS = {
     "Glasses": Kind("glasses", ("missing", "bent", "crack", "scratch", "stain")),
     "Caster": Kind("caster", ("missing", "dent", "cut", "scratch", "stain")),
     "Key": Kind("key", ("missing", "burr", "scratch", "chip")),
+    "Remote": Kind("remote", ("missing", "skewed", "scratch", "stain", "misprint")),
 }
 
 
