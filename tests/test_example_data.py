@@ -24,6 +24,7 @@ from data.make import (
     masks,
     objects,
     padlock,
+    paper_cup,
     photo,
     plug,
     reconstruct,
@@ -268,6 +269,7 @@ SOLIDS += [(glasses, kind) for kind in ("missing", "bent")]
 SOLIDS += [(caster, kind) for kind in ("missing", "dent", "cut")]
 SOLIDS += [(key, "missing")]
 SOLIDS += [(remote, kind) for kind in ("missing", "skewed")]
+SOLIDS += [(paper_cup, kind) for kind in ("dent", "tear", "missing")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

@@ -45,6 +45,7 @@ OBJECTS = {
     "Caster": Kind("caster", ("missing", "dent", "cut", "scratch", "stain")),
     "Key": Kind("key", ("missing", "burr", "scratch", "chip")),
     "Remote": Kind("remote", ("missing", "skewed", "scratch", "stain", "misprint")),
+    "PaperCup": Kind("paper_cup", ("dent", "tear", "stain", "misprint", "missing")),
 }
 
 
