@@ -6,8 +6,10 @@ pixels. What is cut off pays for a part of the enlargement.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
 
 STEP_PX = 96  # sides of cuts are multiples: those of one size are compared at once
+SIZES, SIZE_STEP_PX = 3, 32  # of an object's cuts, as its gallery asks for them
 MARGIN = 0.1  # of the object's longer side, around it: what sticks out is seen as well
 LEAST_MARGIN_PX = 12
 LARGEST_OWN_ZOOM = 2.5  # of an object that looks small
@@ -57,15 +60,68 @@ def whole(camera: Camera) -> Window:
 
 
 def object_window(models: ModelPair, camera: Camera) -> Window:
-    """What shows the object and a margin; all of the image where it can't be told."""
-    found = object_box(models, camera)
+    """What shows the object and a margin; all of the image where it can't be told.
+
+    Of the smallest of the object's `common_sizes` that holds it, else of multiples of STEP_PX.
+    """
+    found = _spans(models, camera)
     if found is None:
         return whole(camera)
-    own, (low, high) = camera.intrinsics, found
+    sides = camera.intrinsics.width, camera.intrinsics.height
+    least = [min(high - low, side) for (low, high), side in zip(found, sides, strict=True)]
+    fitting = [
+        (width, height)
+        for height, width in models.cuts
+        if least[0] <= width <= sides[0] and least[1] <= height <= sides[1]
+    ]
+    if fitting:
+        lengths = min(fitting, key=lambda size: (size[0] * size[1], size))
+    else:
+        lengths = [_length(*span, side) for span, side in zip(found, sides, strict=True)]
+    x, y = (
+        _inside(round(0.5 * (low + high - length)), length, side)
+        for (low, high), length, side in zip(found, lengths, sides, strict=True)
+    )
+    return Window(x, y, *lengths)
+
+
+def common_sizes(models: ModelPair, cameras: Iterable[Camera]) -> tuple[tuple[int, int], ...]:
+    """Few sizes (height, width), px, of cuts in which a gallery's photographs show the object.
+
+    Two at a time become one, those that add the fewest pixels (ours).
+    """
+    asked: Counter[tuple[int, int]] = Counter()
+    for camera in cameras:
+        sides = camera.intrinsics.width, camera.intrinsics.height
+        found = _spans(models, camera) or [(0.0, float(side)) for side in sides]
+        width, height = (
+            min(_rounded_up(high - low, SIZE_STEP_PX), side)
+            for (low, high), side in zip(found, sides, strict=True)
+        )
+        asked[height, width] += 1
+
+    def joined(pair: tuple[tuple[int, int], tuple[int, int]]) -> tuple[int, int]:
+        return max(size[0] for size in pair), max(size[1] for size in pair)
+
+    def added(pair: tuple[tuple[int, int], tuple[int, int]]) -> tuple[int, tuple]:
+        height, width = joined(pair)
+        return sum(asked[size] * (height * width - size[0] * size[1]) for size in pair), pair
+
+    while len(asked) > SIZES:
+        pair = min(combinations(sorted(asked), 2), key=added)
+        together = sum(asked.pop(size) for size in pair)
+        asked[joined(pair)] += together
+    return tuple(sorted(asked))
+
+
+def _spans(models: ModelPair, camera: Camera) -> list[tuple[float, float]] | None:
+    """Where an object and a margin begin and end, px, in columns and in rows; None: unknown."""
+    found = object_box(models, camera)
+    if found is None:
+        return None
+    low, high = found
     margin = max(LEAST_MARGIN_PX, MARGIN * float((high - low).max()))
-    spans = zip(low.tolist(), high.tolist(), (own.width, own.height), strict=True)
-    (x, width), (y, height) = (_span(a - margin, b + margin, side) for a, b, side in spans)
-    return Window(x, y, width, height)
+    return list(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))
 
 
 def object_box(models: ModelPair, camera: Camera) -> Tensor | None:
@@ -104,11 +160,15 @@ def square(window: Window, side: int, camera: Camera) -> Window:
     return Window(x, y, width, height)
 
 
-def _span(low: float, high: float, side: int) -> tuple[int, int]:
-    """First pixel and length around low..high in an image's side: a multiple of STEP_PX, or all."""
-    length = int(-(-max(high - low, 1.0) // STEP_PX) * STEP_PX)
-    length = length if length <= side - STEP_PX // 2 else side
-    return _inside(round(0.5 * (low + high - length)), length, side), length
+def _length(low: float, high: float, side: int) -> int:
+    """Of what holds low..high in an image's side: a multiple of STEP_PX, or all."""
+    length = _rounded_up(max(high - low, 1.0), STEP_PX)
+    return length if length <= side - STEP_PX // 2 else side
+
+
+def _rounded_up(length: float, step: int) -> int:
+    """To a multiple."""
+    return int(-(-length // step) * step)
 
 
 def _inside(first: int, length: int, side: int) -> int:

@@ -99,6 +99,7 @@ class ModelPair:
             gloss: how much each Gaussian's colour depended on the view in the gallery, standard
                 deviation, 0..1, [N, 1]; None: not at all.
         """
+        self.cuts: tuple[tuple[int, int], ...] = ()  # `piad.close_up.common_sizes`, px
         self.gloss = torch.zeros_like(colour.means[:, :1]) if gloss is None else gloss
         self.colour, self.reflectance = colour.detach(), reflectance.detach()
         self.joined = None

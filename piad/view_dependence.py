@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gaussian_renderer.view_dependence import colours_from_all_sides, evened_colours
+from piad.close_up import common_sizes
 from piad.detail import GalleryDetail, gallery_detail
 from piad.models import ModelPair
 
@@ -51,4 +52,5 @@ def flawless_look(
     """
     cameras = [view.camera for view, _ in pairs]
     shown = evened(models, cameras, cfg.detect_view_dependence)
+    shown.cuts = common_sizes(shown, cameras)
     return shown, gallery_detail(models, pairs, cfg)

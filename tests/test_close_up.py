@@ -9,8 +9,11 @@ from piad.anomaly import DetectConfig
 from piad.change_net import load_change_net
 from piad.close_up import (
     LARGEST_OWN_ZOOM,
+    SIZE_STEP_PX,
+    SIZES,
     STEP_PX,
     Window,
+    common_sizes,
     enlarged,
     enlarging,
     object_box,
@@ -26,7 +29,7 @@ from piad.surface import surface_maps
 from tests.detection_scene import SeededNet
 from tests.gaussian_scene import ball, camera_at, photos, ring_of_cameras
 
-CFG = DetectConfig(detect_layers="0,1", detect_normal_views=0, detect_change=0.0)
+CFG = DetectConfig(detect_layers="0,1", detect_normal_views=0, detect_change=0.0, detect_hue=0.0)
 
 
 def pair(**options):
@@ -46,6 +49,40 @@ def test_a_window_shows_the_object_and_a_margin(distance):
     assert rows[-1] < window.y + window.height - 0.08 * side
     assert {side % STEP_PX for side in window.size} <= {0, 400 % STEP_PX}
     assert max(window.size) < 1.5 * side + STEP_PX
+
+
+def test_an_object_s_photographs_are_cut_to_few_sizes():
+    cameras = [camera_at(5.0 + 0.5 * k, shift=0.1 * k) for k in range(12)]
+    models, free = pair(count=1500), pair(count=1500)
+    models.cuts = common_sizes(models, cameras)
+    assert len(models.cuts) == SIZES and models.cuts == common_sizes(models, cameras[::-1])
+    assert all(side % SIZE_STEP_PX == 0 for size in models.cuts for side in size)
+    sizes = set()
+    for camera in cameras:
+        window, (low, high) = object_window(models, camera), object_box(models, camera)
+        margin = 0.1 * float((high - low).max()) - 0.5  # pixels are whole
+        assert window.x <= low[0] - margin and window.y <= low[1] - margin
+        assert high[0] + margin <= window.x + window.width
+        assert high[1] + margin <= window.y + window.height
+        sizes.add(window.size)
+    assert sizes == set(models.cuts)
+    pixels = [
+        sum(w.width * w.height for w in (object_window(m, c) for c in cameras))
+        for m in (models, free)
+    ]
+    assert pixels[0] < 1.1 * pixels[1]
+    near, small = camera_at(4.0), camera_at(9.0, side=100)
+    assert object_window(models, near) == object_window(free, near)  # none of them holds it
+    assert object_window(models, small) == object_window(free, small)  # they hold more than that
+
+
+def test_views_of_one_size_have_that_alone():
+    models = pair(count=1500)
+    ((height, width),) = common_sizes(models, [camera_at(6.0)] * 3)
+    low, high = object_box(models, camera_at(6.0))
+    for side, extent in zip((width, height), high - low, strict=True):
+        assert 0 <= side - 1.2 * float((high - low).max()) + float((high - low).max() - extent) < 33
+    assert common_sizes(models, [camera_at(0.1)]) == ((400, 400),)  # it stands in the object
 
 
 def test_a_stray_gaussian_widens_no_window():
