@@ -17,7 +17,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from piad.anomaly import Features
-from piad.anomaly_map import gaussian_smooth
+from piad.smoothing import gaussian_smooth
 
 PATCH = 3  # cells over which features are averaged (paper: p = 3)
 NEIGHBOURS = 9  # b of eq. 7, which the paper doesn't give; anomalib's choice

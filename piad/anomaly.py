@@ -111,6 +111,11 @@ class DetectConfig:
         "share that the image score leaves out where a photograph is brighter in all channels, as "
         "a lamp's reflection makes it; 0: none (the paper)",
     )
+    detect_hue: float = _option(
+        0.3,
+        "weight in the image score of places whose hue has changed more than the lamps change it "
+        "elsewhere on the object; 0: none (the paper)",
+    )
     detect_top: float = _option(
         0.05, "image score: mean of the highest so many percent of the pixels; 0: the maximum"
     )
@@ -133,7 +138,7 @@ class DetectConfig:
             )
         counts = ("detect_shift", "detect_normal_views", "detect_detail_views", "detect_object_px")
         weights = ("relight_window", "relight_features", "detect_change", "detect_sigma")
-        for key in (*counts, *weights):
+        for key in (*counts, *weights, "detect_hue"):
             if getattr(self, key) < 0:
                 raise UserError(
                     f"{key} must be 0 or positive, got {getattr(self, key):g}; correct the config"
@@ -173,6 +178,7 @@ ORIGINAL = {
     "detect_change": 0.0,
     "detect_sigma": 4.0,
     "detect_glare": 0.0,
+    "detect_hue": 0.0,
     "detect_top": 0.0,
 }
 

@@ -4,7 +4,7 @@ Paper (PIAD, anomaly detection): both branches' distances are multiplied, layers
 summed, the sum is smoothed; the score is the maximum. Ours: the geometric mean of both branches,
 less what flawless photographs show at the same place, in the unit of the object's own mean. Where
 the change net sees no change it is halved; what the net sees is added, less smoothed. The score is
-the mean of the highest pixels; what a lamp's reflection may explain counts less.
+the mean of the highest pixels; what a lamp's reflection may explain counts less, another hue more.
 docs/method_detection.md has the equations.
 """
 
@@ -19,12 +19,13 @@ from torch import Tensor
 
 from gaussian_renderer.area import area_average
 from piad.anomaly import TINY, Compared, DetectConfig, fraction
+from piad.hue import hue_change
 from piad.relight import resized
+from piad.smoothing import gaussian_smooth
 
 if TYPE_CHECKING:
     from piad.change_net import ChangeNet
 
-TRUNCATE = 4.0  # Gaussian windows reach so many standard deviations
 NET_SIGMA = 0.7  # px, smoothing of the change net's map: a crack is thinner than `detect_sigma`
 UNSEEN = 0.3  # what distances count where the net is sure that nothing has changed
 GLARE = 0.05  # 0..1, by which all channels are brighter where a place is taken for a reflection
@@ -90,14 +91,16 @@ def counted(maps: Tensor, compared: Compared, cfg: DetectConfig) -> Tensor:
     """Anomaly maps [B, H, W] as the image score takes them (ours).
 
     A lamp's reflection is brighter in every channel than the surface should be. Few defects are;
-    there `detect_glare` of the map is left out.
+    there `detect_glare` of the map is left out. `detect_hue` of `hue_change` is added.
     """
-    if cfg.detect_glare == 0:
-        return maps
-    size = fraction(compared.alpha.shape[-2:], 2)
-    brighter = area_average(compared.photo[:, :3] - compared.lit[:, :3], size)
-    glare = (brighter.amin(1, keepdim=True) / GLARE).clamp(0, 1)
-    return maps * (1 - cfg.detect_glare * resized(glare, compared.size)[:, 0])
+    if cfg.detect_glare > 0:
+        size = fraction(compared.alpha.shape[-2:], 2)
+        brighter = area_average(compared.photo[:, :3] - compared.lit[:, :3], size)
+        glare = (brighter.amin(1, keepdim=True) / GLARE).clamp(0, 1)
+        maps = maps * (1 - cfg.detect_glare * resized(glare, compared.size)[:, 0])
+    if cfg.detect_hue > 0:
+        maps = maps + cfg.detect_hue * resized(hue_change(compared), compared.size)[:, 0]
+    return maps
 
 
 def image_scores(anomaly_maps: Tensor, cfg: DetectConfig) -> Tensor:
@@ -117,18 +120,3 @@ def join_branches(distances: Tensor, kind: str) -> Tensor:
     if kind == "difference":
         return product
     return product.clamp_min(TINY).pow(1 / distances.shape[-3])
-
-
-def gaussian_smooth(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter of [B, 1, H, W], mirrored at the borders; sigma in px."""
-    if sigma == 0:
-        return image
-    for dim in (-1, -2):
-        # Mirroring reaches at most the image's other side.
-        radius = min(int(TRUNCATE * sigma + 0.5), image.shape[dim] - 1)
-        steps = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-        kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-        kernel = (kernel / kernel.sum()).reshape((1, 1, 1, -1) if dim == -1 else (1, 1, -1, 1))
-        border = (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius)
-        image = F.conv2d(F.pad(image, border, mode="reflect"), kernel)
-    return image

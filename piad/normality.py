@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 7  # raise when the same inputs give other values
+VERSION = 8  # raise when the same inputs give other values
 GROUPS = 5  # of views; the threshold leaves one out at a time
 TINY = 1e-3  # px; keeps empty sums from being divided by nothing
 LEAST_WEIGHT = 0.25  # px at half size: a Gaussian seen by less than that gets the object's mean
@@ -200,7 +200,7 @@ def kept_normality(
     """
     if cfg.detect_normal_views == 0:
         return None
-    later = "detect_sigma", "detect_top", "detect_change", "detect_glare"
+    later = "detect_sigma", "detect_top", "detect_change", "detect_glare", "detect_hue"
     choices = asdict(cfg) | dict.fromkeys(later)
     key = json.dumps([VERSION, models_id, net.name, choices], sort_keys=True)
     kept = _load(path, key, models.background.device)

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from gaussian_renderer.camera import Camera
 from gaussian_renderer.render import render
-from piad.anomaly_map import gaussian_smooth
 from piad.models import render_one
 from piad.reflectance_net import rolled_off
+from piad.smoothing import gaussian_smooth
 from piad.surface import slope_normals
 
 if TYPE_CHECKING:

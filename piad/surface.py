@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.area import area_average
-from piad.anomaly_map import gaussian_smooth
 from piad.models import render_one
+from piad.smoothing import gaussian_smooth
 
 if TYPE_CHECKING:
     from gaussian_renderer.camera import Camera

@@ -30,12 +30,13 @@ from torch import Tensor, nn
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
 from piad.anomaly import DetectConfig
-from piad.anomaly_map import gaussian_smooth, join_branches
+from piad.anomaly_map import join_branches
 from piad.change_data import LAYERS, examples, unpacked
 from piad.change_net import KINDS, SHIPPED_WEIGHTS, ChangeNet, read_change_net
 from piad.cli import choose_device, progress, run_script
 from piad.config import PoseConfig
 from piad.features import load_features
+from piad.smoothing import gaussian_smooth
 
 KEPT = "comparison.pt"
 HELD_OUT = 20  # every so many objects are measured instead of learnt

@@ -1,6 +1,7 @@
 """Feature distances, their combination and the image score."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,10 +24,11 @@ from piad.anomaly_map import (
     NormalMaps,
     anomaly_map,
     counted,
-    gaussian_smooth,
     image_scores,
     join_branches,
 )
+from piad.hue import hue_change
+from piad.smoothing import gaussian_smooth
 from tests.detection_scene import SIDE, SeededNet, object_image
 
 LAYERS = "0,1"
@@ -244,11 +246,60 @@ def test_what_is_brighter_in_every_channel_counts_half():
     photo[:, 1, :, 20:40] -= 0.3  # a coloured stain: darker in one channel
     maps = 1 + torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(0))
     compared = Compared([], photo, lit, torch.ones(1, 1, 40, 60), (20, 30), [])
-    found = counted(maps, compared, DetectConfig())
+    cfg = DetectConfig(detect_hue=0.0)
+    found = counted(maps, compared, cfg)
     torch.testing.assert_close(found[..., :9], 0.5 * maps[..., :9])
     torch.testing.assert_close(found[..., 11:], maps[..., 11:])
     faint = Compared([], lit + 0.025, lit, compared.alpha, (20, 30), [])
-    torch.testing.assert_close(counted(maps, faint, DetectConfig()), 0.75 * maps)
-    assert counted(maps, compared, DetectConfig(detect_glare=0.0)) is maps
+    torch.testing.assert_close(counted(maps, faint, cfg), 0.75 * maps)
+    assert counted(maps, compared, replace(cfg, detect_glare=0.0)) is maps
     with pytest.raises(UserError, match="detect_glare is a share in 0..1, got 2"):
         DetectConfig(detect_glare=2.0)
+
+
+def hue_of(photo, lit, alpha=None):
+    """`hue_change` of images [B, 3, 160, 240]: [B, 40, 60]."""
+    alpha = torch.ones(len(photo), 1, 160, 240) if alpha is None else alpha
+    return hue_change(Compared([], photo, lit, alpha, (160, 240), []))[:, 0]
+
+
+def test_another_hue_in_one_place_counts_and_a_lamp_s_cast_does_not():
+    generator = torch.Generator().manual_seed(0)
+    grain = torch.rand(2, 1, 160, 240, generator=generator)
+    lit = 0.3 + 0.2 * grain.expand(-1, 3, -1, -1)
+    photo = lit * torch.tensor([1.04, 1.0, 0.96])[None, :, None, None]  # a warmer lamp ...
+    photo[:, :, :, 120:] *= 0.5  # ... and a shadow
+    assert hue_of(photo, lit).max() == 0
+    stained = photo.clone()
+    stained[1, 2, 60:84, 40:64] *= 0.6  # yellow
+    found = hue_of(stained, lit)
+    assert found[0].max() == 0 and found[1].max() > 1
+    row, column = divmod(int(found[1].argmax()), 60)
+    assert 15 <= row < 21 and 10 <= column < 16
+    far = found[1].clone()
+    far[12:24, 7:19] = 0
+    assert far.max() == 0
+    cfg = DetectConfig()
+    maps = torch.zeros(2, 160, 240)
+    compared = Compared([], stained, lit, torch.ones(2, 1, 160, 240), (160, 240), [])
+    assert counted(maps, compared, cfg)[1].max() == pytest.approx(
+        cfg.detect_hue * float(found[1].max()), rel=0.05
+    )
+    assert counted(maps, compared, replace(cfg, detect_hue=0.0)).max() == 0
+
+
+def test_a_hue_is_judged_inside_the_object_and_where_nothing_is_burnt_out():
+    lit = torch.full((1, 3, 160, 240), 0.4)
+    alpha = torch.zeros(1, 1, 160, 240)
+    alpha[..., 40:120, 60:180] = 1
+    photo = lit.clone()
+    photo[:, 2, 72:88, 112:128] = 0.2
+    inside = hue_of(photo, lit, alpha)
+    assert inside.max() > 1
+    assert hue_of(photo, lit, 0 * alpha).max() == 0  # no object: no unit either
+    beside = lit.clone()
+    beside[:, 2, 20:40, 112:128] = 0.2
+    assert hue_of(beside, lit, alpha).max() == 0
+    burnt = photo.clone()
+    burnt[:, 0, 72:88, 112:128] = 1.0
+    assert hue_of(burnt, lit, alpha)[0, 18:22, 28:32].max() == 0
