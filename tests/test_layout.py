@@ -61,7 +61,7 @@ touched = []
 def hook(event, args):
     path = os.path.abspath(args[0]) if args and isinstance(args[0], str) else ""
     harmless = path.endswith((".py", ".pyc", ".so")) or "__pycache__" in path or not path
-    if not path.startswith(os.getcwd()) or harmless:
+    if not path.startswith(os.getcwd() + os.sep) or harmless:
         return
     if event in ("open", "os.mkdir", "os.remove", "os.rename"):
         touched.append(f"{event} {path}")
