@@ -24,32 +24,45 @@ SMOOTHED_PX = 1.0  # of the maps
 INSIDE = 0.95  # coverage of a place and its neighbours: at the rim the backdrop shows through
 BURNT = 0.97  # a channel from here on has lost what it showed
 USUAL_SHARE, LEAST_CHANGE = 0.9, 0.01  # of the object changes by less: the unit, and its least
+PALE = 0.7  # length of u up to which a colour is pale; what it has beyond, a veil may take
 USUAL = 2.5  # units that count nothing
+TINY = 1e-6
 
 
 @torch.inference_mode()
 def hue_change(compared: Compared) -> Tensor:
     """By how much more than usual the hue has changed, [B, 1, h, w], >= 0, unitless.
 
-    With u = (log (R + FLOOR) / (G + FLOOR), log (B + FLOOR) / (G + FLOOR)), d = |u of the
-    photograph - u of the relit rendering|, smoothed before its length is taken, at a quarter of the
-    enlarged size; q what USUAL_SHARE of the object's places stay below in this photograph:
+    With u = (log (R + FLOOR) / (G + FLOOR), log (B + FLOOR) / (G + FLOOR)) of the relit rendering
+    at a quarter of the enlarged size, v the photograph's, smoothed before lengths are taken; q what
+    |v - u| stays below at USUAL_SHARE of the object's places in this photograph; s the change along
+    u, but at most max(0, |u| - PALE) long: a veil or a camera's tone makes what is vivid paler;
 
-        max(0, d / (q + LEAST_CHANGE) - USUAL).
+        max(0, |v - u - s| / (q + LEAST_CHANGE) - USUAL).
 
     0 where the object doesn't cover all around, or photograph or rendering are burnt out.
     """
     size = compared.coarse_size
     seen = compared.photo[:, :3], compared.lit[:, :3], compared.alpha
     photo, lit, alpha = (area_average(image, size) for image in seen)
-    moved = (_hue(photo) - _hue(lit)) * (alpha > INSIDE)  # the backdrop has hues of its own
-    moved = gaussian_smooth(moved.flatten(0, 1)[:, None], SMOOTHED_PX)
-    change = moved.unflatten(0, (-1, 2)).norm(dim=1)  # [B, 1, h, w]
+    expected = _hue(lit)
+    moved = (_hue(photo) - expected) * (alpha > INSIDE)  # the backdrop has hues of its own
+    vivid = expected.norm(dim=1, keepdim=True)
+    towards = expected / vivid.clamp_min(TINY)
+    room = (vivid - PALE).clamp_min_(0)
+    paler = (moved * towards).sum(1, keepdim=True).clamp(-room, room) * towards
+    usual, change = (_smoothed_length(part) for part in (moved, moved - paler))
     brightest = torch.maximum(photo, lit).amax(1, keepdim=True)
     shown = (-F.max_pool2d(-alpha, 3, 1, 1) > INSIDE) & (brightest <= BURNT)
-    known = change.masked_fill(~shown, torch.nan).flatten(1)
+    known = usual.masked_fill(~shown, torch.nan).flatten(1)
     unit = known.nanquantile(USUAL_SHARE, dim=1).nan_to_num_(nan=1.0) + LEAST_CHANGE
     return (change / unit[:, None, None, None] - USUAL).clamp_min_(0) * shown
+
+
+def _smoothed_length(vectors: Tensor) -> Tensor:
+    """Of [B, 2, h, w], [B, 1, h, w]."""
+    smooth = gaussian_smooth(vectors.flatten(0, 1)[:, None], SMOOTHED_PX)
+    return smooth.unflatten(0, (-1, 2)).norm(dim=1)
 
 
 def _hue(images: Tensor) -> Tensor:

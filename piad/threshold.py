@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 7  # raise when the same inputs give other scores
+VERSION = 8  # raise when the same inputs give other scores
 TYPICAL_RATE = 0.05  # of `false_alarm_typical`
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre

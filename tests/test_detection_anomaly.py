@@ -303,3 +303,19 @@ def test_a_hue_is_judged_inside_the_object_and_where_nothing_is_burnt_out():
     burnt = photo.clone()
     burnt[:, 0, 72:88, 112:128] = 1.0
     assert hue_of(burnt, lit, alpha)[0, 18:22, 28:32].max() == 0
+
+
+def test_a_vivid_mark_that_a_veil_makes_paler_counts_nothing():
+    lit = torch.full((1, 3, 160, 240), 0.4)
+    lit[:, 0] *= 1 + 0.02 * torch.rand(1, 160, 240, generator=torch.Generator().manual_seed(0))
+    green = torch.tensor([0.05, 0.55, 0.1])[:, None, None]
+    lit[..., 60:84, 40:64] = green
+    paler = lit.clone()
+    paler[..., 60:84, 40:64] = 0.7 * green + 0.3 * 0.4
+    assert hue_of(paler, lit).max() == 0
+    turned = lit.clone()
+    turned[..., 60:84, 40:64] = green.flip(0)[[1, 2, 0]]  # as vivid, another hue
+    assert hue_of(turned, lit).max() > 1
+    pale = lit.clone()
+    pale[:, 2, 100:124, 40:64] = 0.3  # a change as small where nothing was vivid
+    assert hue_of(pale, lit)[0, 25:31, 10:16].max() > 1
