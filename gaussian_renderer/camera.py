@@ -8,6 +8,7 @@ vectors. Pixel centres lie at +0.5.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -125,6 +126,16 @@ class Camera:
     def with_pose(self, world_to_camera: Tensor) -> Camera:
         """The same pinhole at another pose, [4, 4], OpenCV axes."""
         return Camera(self.intrinsics, world_to_camera)
+
+
+def unproject(depth: Tensor, intrinsics: Sequence[Intrinsics]) -> Tensor:
+    """`Intrinsics.unproject` of depth images [B, H, W], each by its own pinhole: [B, 3, H, W]."""
+    height, width = depth.shape[-2:]
+    facts = [[own.cx, own.fx, own.cy, own.fy] for own in intrinsics]
+    cx, fx, cy, fy = torch.tensor(facts, dtype=depth.dtype).to(depth.device).T[..., None]
+    x = (torch.arange(width, device=depth.device) + 0.5 - cx) / fx  # [B, W]
+    y = (torch.arange(height, device=depth.device) + 0.5 - cy) / fy
+    return torch.stack([x[:, None] * depth, y[..., None] * depth, depth], -3)
 
 
 def rigid_inverse(matrix: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +21,29 @@ def calibration(intrinsics: Intrinsics, device: torch.device, dtype: torch.dtype
         return intrinsics.matrix(device, dtype)
 
 
+def view_of(
+    camera: Camera | Sequence[Camera], like: Tensor, viewmat: Tensor | None = None
+) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """world_to_camera, calibration matrix and image size (height, width), as the rasterizer wants.
+
+    Of several cameras of one size [B, 4, 4] and [B, 3, 3]; on the device of `like`, in its type.
+
+    Args:
+        viewmat: takes the place of the cameras' own.
+    """
+    if isinstance(camera, Camera):
+        own, matrix = camera.intrinsics, calibration(camera.intrinsics, like.device, like.dtype)
+        poses = camera.world_to_camera
+    else:
+        own, kind = camera[0].intrinsics, torch.float64
+        matrix = torch.stack([one.intrinsics.matrix(dtype=kind) for one in camera]).to(like)
+        poses = torch.stack([one.world_to_camera for one in camera])
+    return poses.to(like) if viewmat is None else viewmat, matrix, (own.height, own.width)
+
+
 @dataclass(frozen=True, eq=False)
 class Render:
-    """What a camera sees.
+    """What a camera sees, or several [B, ...].
 
     Attributes:
         image: [C, H, W], not clamped above 1; the background shows through where alpha < 1.
@@ -40,7 +61,7 @@ class Render:
 
 def render(
     gaussians: GaussianModel,
-    camera: Camera,
+    camera: Camera | Sequence[Camera],
     background: Tensor | None = None,
     *,
     viewmat: Tensor | None = None,
@@ -52,10 +73,11 @@ def render(
     """Render `gaussians` from `camera`; differentiable in every tensor, `viewmat` included.
 
     Args:
+        camera: one, or several of one image size, [B, ...] then.
         background: colour behind the Gaussians, [C]; the model's own by default.
         viewmat: world_to_camera [4, 4] (OpenCV axes) instead of the camera's pose.
         means2d_offset: added to the projected means, [N, 2], px; its gradient drives densification.
-        size: (height, width) of the image; the pinhole is resampled to it.
+        size: (height, width) of the image; a single camera's pinhole is resampled to it.
         sh_degree: spherical-harmonics degrees used, all by default.
         backend: of pose_rasterizer; chosen by the device by default.
     """
@@ -83,17 +105,19 @@ def render_activated(
     opacities: Tensor,
     sh: Tensor,
     background: Tensor,
-    camera: Camera,
+    camera: Camera | Sequence[Camera],
     *,
     viewmat: Tensor | None = None,
     means2d_offset: Tensor | None = None,
     sh_degree: int | None = None,
     backend: str | None = None,
 ) -> Render:
-    """`render` of a model's tensors with scales and opacities as the rasterizer takes them."""
-    intrinsics = camera.intrinsics
-    if viewmat is None:
-        viewmat = camera.viewmat(means.device, means.dtype)
+    """`render` of a model's tensors with scales and opacities as the rasterizer takes them.
+
+    Args:
+        camera: one, or several of one image size, [B, ...] then.
+    """
+    viewmat, intrinsics, image_size = view_of(camera, means, viewmat)
     drawn = rasterize(
         means,
         quats,
@@ -102,8 +126,8 @@ def render_activated(
         sh=sh,
         colours=None,
         viewmat=viewmat,
-        intrinsics=calibration(intrinsics, means.device, means.dtype),
-        size=(intrinsics.height, intrinsics.width),
+        intrinsics=intrinsics,
+        size=image_size,
         background=background,
         means2d_offset=means2d_offset,
         sh_degree=sh_degree,
@@ -113,7 +137,10 @@ def render_activated(
 
 
 def render_values(
-    gaussians: GaussianModel, camera: Camera, values: Tensor, background: Tensor | None = None
+    gaussians: GaussianModel,
+    camera: Camera | Sequence[Camera],
+    values: Tensor,
+    background: Tensor | None = None,
 ) -> Render:
     """Render values that belong to the Gaussians, whatever the direction, as if they were colours.
 
@@ -121,19 +148,21 @@ def render_values(
     weighted by what each Gaussian contributes to them.
 
     Args:
+        camera: one, or several of one image size, [B, ...] then.
         values: [N, K], any K, any sign.
         background: value where nothing is, [K]; 0 by default.
     """
-    means, intrinsics = gaussians.means, camera.intrinsics
+    means = gaussians.means
+    viewmat, intrinsics, size = view_of(camera, means)
     drawn = rasterize(
         means,
         gaussians.quats,
         gaussians.scales,
         gaussians.opacities,
         colours=values,
-        viewmat=camera.viewmat(means.device, means.dtype),
-        intrinsics=calibration(intrinsics, means.device, means.dtype),
-        size=(intrinsics.height, intrinsics.width),
+        viewmat=viewmat,
+        intrinsics=intrinsics,
+        size=size,
         background=background,
     )
     return Render(drawn.image, drawn.alpha, drawn.depth, drawn.radii)

@@ -74,7 +74,7 @@ def examples(
         for query, own in batch:
             camera = cameras[query.id]
             window = square(object_window(models, camera), SIDE, camera)
-            shot = Shot(camera, query.image(), own.image(), detail and detail.at)
+            shot = Shot(camera, query.image(), own.image(), detail)
             shots.append(cut(shot, window))
             masks.append(window.cut(query.mask()).float())
             keep(label=torch.tensor([query.label]))

@@ -47,12 +47,6 @@ class Window:
         """The part of [..., H, W], not copied."""
         return images[..., self.y : self.y + self.height, self.x : self.x + self.width]
 
-    def put_back(self, part: Tensor, size: tuple[int, int], around: Tensor | float = 0) -> Tensor:
-        """[..., h, w] in an image of a size (height, width) that is `around` elsewhere."""
-        whole = part.new_zeros(*part.shape[:-2], *size) + around
-        self.cut(whole).copy_(part)
-        return whole
-
 
 def whole(camera: Camera) -> Window:
     """All of a camera's image."""

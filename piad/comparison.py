@@ -95,8 +95,7 @@ class Job:
     def shots(self, detail: GalleryDetail | None) -> list[Shot]:
         """What is compared, at each pose."""
         images = self.query.image(), self.reflectance.image()
-        lent = None if detail is None else detail.at
-        return [Shot(camera, *images, lent) for camera in self.cameras]
+        return [Shot(camera, *images, detail) for camera in self.cameras]
 
 
 class Comparer:

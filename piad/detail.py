@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,16 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaussian_renderer.camera import Camera, Intrinsics
-from piad.scoring import batch_size, batches
+from gaussian_renderer.camera import Intrinsics, unproject
+from gaussian_renderer.render import view_of
 
 if TYPE_CHECKING:
+    from gaussian_renderer.camera import Camera
     from piad.anomaly import DetectConfig
     from piad.models import ModelPair, PairRendering
     from piad.views import View
-
-# What is to be added to a rendering [6, H, W] at a camera, as `GalleryDetail.at` says it.
-Detail = Callable[["Camera", "PairRendering"], Tensor]
 
 ANGLE_DEG = 10.0  # a photograph from so far aside counts exp(-1/2) as much as one from here
 DOUBT = 0.5  # weight of "nothing is missing": of a photograph a little aside
@@ -81,12 +79,12 @@ class GalleryDetail:
     @torch.inference_mode()
     def at(
         self,
-        camera: Camera,
+        cameras: Sequence[Camera],
         seen: PairRendering,
-        without: str | None = None,
-        halfway: str | None = None,
+        without: Sequence[str | None] | None = None,
+        halfway: Sequence[str | None] | None = None,
     ) -> Tensor:
-        """What is to be added to a rendering, [6, H, W]: colour, then reflectance.
+        """What is to be added to renderings, [B, 6, H, W]: colour, then reflectance.
 
         With d_g the difference photograph - rendering of view g at the place a pixel shows, v_g 1
         where g sees that place and 0 elsewhere, theta_g its angle aside,
@@ -94,27 +92,31 @@ class GalleryDetail:
             sum_g w_g d_g / (sum_g w_g + DOUBT),    w_g = v_g exp(-(theta_g / ANGLE_DEG)^2 / 2).
 
         Args:
-            seen: the models rendered at `camera`, with depth.
-            without: id of a view to leave out: a photograph does not vouch for itself.
-            halfway: id of a view that counts as if it looked from half the angle to the next: what
-                a camera between views would find.
+            seen: the models rendered at `cameras`, [B, ...], with depth.
+            without: for each camera the id of a view to leave out, or None: a photograph does not
+                vouch for itself.
+            halfway: for each camera the id of a view that counts as if it looked from half the
+                angle to the next, or None: what a camera between views would find.
         """
-        depth = seen.depth[0]
-        viewmat = camera.viewmat(depth.device, depth.dtype)
-        points = world_points(depth, viewmat, camera.intrinsics)
+        nothing = [None] * len(cameras)
+        own = zip(cameras, without or nothing, halfway or nothing, strict=True)
+        nearest = [self.nearest(*one) for one in own]
+        depth = seen.depth[:, 0]
+        viewmats, _, _ = view_of(cameras, depth)
+        points = world_points(depth, viewmats, [camera.intrinsics for camera in cameras])
         total, weights = torch.zeros_like(seen.image), torch.zeros_like(seen.depth)
-        nearest = self.nearest(camera, without, halfway)
-        for some in batches(nearest, batch_size(depth.device)):
-            views = [self._view(index) for index, _ in some]
+        for rank in range(max(map(len, nearest))):
+            # A camera whose views have run out asks one of them that doesn't count.
+            asked = [views[rank] if rank < len(views) else (0, math.inf) for views in nearest]
+            views = [self._view(index) for index, _ in asked]
             stacked = torch.stack([view.stacked for view in views]).to(points.dtype)
             matrices = torch.stack([view.to_image for view in views])
-            found, visible = look_up(stacked, matrices, points.expand(len(some), *points.shape))
-            aside = [math.exp(-0.5 * (angle / ANGLE_DEG) ** 2) for _, angle in some]
-            weight = visible * points.new_tensor(aside)[:, None, None, None]
-            for own, share in zip(found, weight, strict=True):
-                total.addcmul_(own, share)
-                weights += share
-        return total.mul_((seen.alpha[:1] > COVERED) / (weights + DOUBT))
+            found, visible = look_up(stacked, matrices, points)
+            aside = [math.exp(-0.5 * (angle / ANGLE_DEG) ** 2) for _, angle in asked]
+            weight = visible * torch.tensor(aside).to(points)[:, None, None, None]
+            total.addcmul_(found, weight)
+            weights += weight
+        return total.mul_((seen.cover > COVERED) / (weights + DOUBT))
 
     def _direction(self, camera: Camera) -> Tensor:
         """Unit vector from the object's centre to the camera, [3], float64."""
@@ -152,13 +154,20 @@ def differences(models: ModelPair, view: View, reflectance: View) -> Tensor:
     return torch.cat([photos - seen.over(models.background), seen.depth, seen.alpha[:1]])
 
 
-def world_points(depth: Tensor, viewmat: Tensor, intrinsics: Intrinsics) -> Tensor:
+def world_points(
+    depth: Tensor, viewmat: Tensor, intrinsics: Intrinsics | Sequence[Intrinsics]
+) -> Tensor:
     """Points [..., 3, H, W] that the pixels of depth images [..., H, W] show, in the world.
 
     Args:
         viewmat: world_to_camera [..., 4, 4], on the device of `depth`, in its type.
+        intrinsics: of all, or of each of [B, H, W].
     """
-    local = intrinsics.unproject(depth) - viewmat[..., :3, 3, None, None]
+    if isinstance(intrinsics, Intrinsics):
+        local = intrinsics.unproject(depth)
+    else:
+        local = unproject(depth, intrinsics)
+    local = local - viewmat[..., :3, 3, None, None]
     return (viewmat[..., :3, :3].mT @ local.flatten(-2)).unflatten(-1, depth.shape[-2:])
 
 

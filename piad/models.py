@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,7 +145,14 @@ class ModelPair:
         Args:
             viewmat: [4, 4], or [B, 4, 4] for several views in one call.
         """
-        camera = Camera(intrinsics, _ANY_POSE)  # `viewmat` counts; nothing waits for the device
+        # `viewmat` counts, not the pose; nothing waits for the device.
+        return self._render(Camera(intrinsics, _ANY_POSE), viewmat)
+
+    def render_views(self, cameras: Sequence[Camera]) -> PairRendering:
+        """Render both models at several cameras of one image size, [B, ...]."""
+        return self._render(cameras, None)
+
+    def _render(self, camera: Camera | Sequence[Camera], viewmat: Tensor | None) -> PairRendering:
         if self.joined is not None:
             black = torch.zeros_like(self.background)
             view = render(self.joined, camera, black, viewmat=viewmat)
@@ -162,14 +170,14 @@ class ModelPair:
         )
 
 
-def render_one(models: ModelPair, camera: Camera, values: Tensor) -> Render:
-    """`render_values` of one value of each Gaussian, [N, 1]; [1, H, W] as the image.
+def render_one(models: ModelPair, camera: Camera | Sequence[Camera], values: Tensor) -> Render:
+    """`render_values` of one value of each Gaussian, [N, 1]; [..., 1, H, W] as the image.
 
     On GPUs in one of CHANNELS channels: no back end is compiled for one.
     """
     fill = CHANNELS - 1 if values.is_cuda else 0
     seen = render_values(models.colour, camera, F.pad(values, (0, fill)))
-    return replace(seen, image=seen.image[:1])
+    return replace(seen, image=seen.image[..., :1, :, :])
 
 
 class _Stacked:

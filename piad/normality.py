@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,19 +53,20 @@ class Normality:
     backdrop: Tensor
     scale: Tensor
 
-    def maps(self, model: GaussianModel, camera: Camera) -> tuple[Tensor, Tensor]:
-        """What is normal in a camera's image at half its size [K, H / 2, W / 2], and `scale`.
+    def maps(self, model: GaussianModel, cameras: Sequence[Camera]) -> Tensor:
+        """What is normal in cameras' images at half their size, [B, K, H / 2, W / 2].
 
         Args:
             model: the Gaussians that were taught.
+            cameras: of one image size.
         """
-        count, small = self.gaussians.shape[1], half(camera)
+        count, small = self.gaussians.shape[1], [half(camera) for camera in cameras]
         at_once = CHANNELS if model.means.is_cuda else count
         fill = (0, -count % at_once)
         values, empty = F.pad(self.gaussians, fill), F.pad(self.backdrop, fill)
         parts = zip(values.split(at_once, 1), empty.split(at_once), strict=True)
         images = [render_values(model, small, own, behind).image for own, behind in parts]
-        return torch.cat(images)[:count], self.scale
+        return torch.cat(images, 1)[:, :count]
 
     @property
     def fingerprint(self) -> str:
@@ -161,8 +161,7 @@ def evenly(items: list, count: int) -> list:
 
 def _shot(view: View, reflectance: View, detail: GalleryDetail | None) -> Shot:
     """A gallery view, to be compared without what it could lend itself."""
-    lent = None if detail is None else partial(detail.at, without=view.id)
-    return Shot(view.camera, view.image(), reflectance.image(), lent)
+    return Shot(view.camera, view.image(), reflectance.image(), detail, without=view.id)
 
 
 def put_on_gaussians(models: ModelPair, camera: Camera, maps: Tensor) -> list[Tensor]:

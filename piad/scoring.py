@@ -7,7 +7,7 @@ their lights. Nothing here waits for the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -22,7 +22,7 @@ from piad.surface import surface_maps
 
 if TYPE_CHECKING:
     from piad.change_net import ChangeNet
-    from piad.detail import Detail
+    from piad.detail import GalleryDetail
     from piad.models import ModelPair
     from piad.normality import Normality
 
@@ -36,14 +36,17 @@ Item = TypeVar("Item")
 class Shot:
     """A photograph to be compared.
 
-    photo, reflectance: it and its reflectance image, [3, H, W], 0..1, on any device; detail: what
-    the models have lost, to be added to their rendering; None compares with the models alone.
+    photo, reflectance: it and its reflectance image, [3, H, W], 0..1, on any device.
+    detail: lends the models' rendering what they have lost; None compares with the models alone.
+    without, halfway: ids of gallery views that lend differently; see `GalleryDetail.at`.
     """
 
     camera: Camera
     photo: Tensor
     reflectance: Tensor
-    detail: Detail | None = None
+    detail: GalleryDetail | None = None
+    without: str | None = None
+    halfway: str | None = None
 
 
 class Anomalies(NamedTuple):
@@ -96,7 +99,8 @@ def close_ups(
 def cut(shot: Shot, part: Window) -> Shot:
     """A part of a photograph, as a photograph of its own."""
     camera = shot.camera.cropped(part.x, part.y, part.width, part.height)
-    return Shot(camera, part.cut(shot.photo), part.cut(shot.reflectance), shot.detail)
+    images = {"photo": part.cut(shot.photo), "reflectance": part.cut(shot.reflectance)}
+    return replace(shot, camera=camera, **images)
 
 
 @torch.inference_mode()
@@ -105,17 +109,17 @@ def compare_at(
 ) -> tuple[Compared, Tensor]:
     """Compare photographs of one size with the models rendered at their cameras.
 
+    Args:
+        shots: all with the same detail.
     Returns:
         what was found, and the renderings' colours over the models' background [B, 3, H, W].
     """
-    device = models.background.device
-    drawn, alpha = [], []
-    for shot in shots:
-        seen = models.render(shot.camera.viewmat(device), shot.camera.intrinsics)
-        image = seen.over(models.background)
-        drawn.append(image if shot.detail is None else image + shot.detail(shot.camera, seen))
-        alpha.append(seen.alpha[:1])
-    drawn, alpha = torch.stack(drawn), torch.stack(alpha)
+    cameras, detail = [shot.camera for shot in shots], shots[0].detail
+    seen = models.render_views(cameras)
+    drawn, alpha = seen.over(models.background), seen.cover
+    if detail is not None:
+        own = [(shot.without, shot.halfway) for shot in shots]
+        drawn = drawn + detail.at(cameras, seen, *zip(*own, strict=True))
     photo = torch.stack([shot.photo for shot in shots]).to(drawn)
     reflectance = torch.stack([shot.reflectance for shot in shots]).to(drawn)
     compared = compare_images(photo, drawn[:, :3], reflectance, drawn[:, 3:], alpha, net, cfg)
@@ -136,11 +140,15 @@ def normal_at(
         size: of the maps of the surface; None: none.
     """
     each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
-    taught = [n.maps(models.colour, s.camera) for n, s in zip(each, shots, strict=True)]
-    expected, scale = (torch.stack(parts) for parts in zip(*taught, strict=True))
-    surface = None
-    if size is not None:
-        surface = torch.stack([surface_maps(models, shot.camera, size) for shot in shots])
+    cameras = [shot.camera for shot in shots]
+    scale = torch.stack([own.scale for own in each])
+    found: dict[int, Tensor] = {}
+    for own in {id(own): own for own in each}.values():  # most often all have the same
+        chosen = [k for k, other in enumerate(each) if other is own]
+        maps = own.maps(models.colour, [cameras[k] for k in chosen])
+        found.update(zip(chosen, maps, strict=True))
+    expected = torch.stack([found[k] for k in range(len(shots))])
+    surface = None if size is None else surface_maps(models, cameras, size)
     return NormalMaps(expected, scale, surface)
 
 
@@ -160,8 +168,13 @@ def anomalies_at(
         change: net whose map is added to the distances.
     """
     each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
-    found: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-    size, behind = image_size(shots[0].camera.intrinsics), models.background[:3, None, None]
+    count, size = len(shots), image_size(shots[0].camera.intrinsics)
+    behind = models.background[:3, None, None]
+    found = Anomalies(
+        behind.new_zeros(count, *size),
+        behind.expand(3, *size).repeat(count, 1, 1, 1),
+        behind.new_zeros(count, *size),
+    )
     for group in close_ups(models, shots, cfg):
         own = [shot for _, shot, _ in group]
         compared, drawn = compare_at(models, own, net, cfg)
@@ -171,9 +184,8 @@ def anomalies_at(
             coarse = None if change is None else compared.coarse_size
             normal = normal_at(models, own, taught, coarse)
         maps = anomaly_map(compared, cfg, normal, change)
-        parts = zip(group, maps, drawn, counted(maps, compared, cfg), strict=True)
-        for (index, _, window), own_map, image, own_counted in parts:
-            placed = window.put_back(image, size, behind), window.put_back(own_counted, size)
-            found[index] = window.put_back(own_map, size), *placed
-    ordered = zip(*(found[index] for index in range(len(shots))), strict=True)
-    return Anomalies(*map(torch.stack, ordered))
+        parts = maps, drawn, counted(maps, compared, cfg)
+        for place, (index, _, window) in enumerate(group):
+            for whole_images, cuts in zip(found, parts, strict=True):
+                window.cut(whole_images[index]).copy_(cuts[place])
+    return found

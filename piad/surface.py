@@ -6,6 +6,7 @@ where colours depended on the view in the gallery: the change net is told.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.area import area_average
+from gaussian_renderer.camera import unproject
 from piad.models import render_one
 from piad.smoothing import gaussian_smooth
 
@@ -26,23 +28,24 @@ GLOSS_UNIT = 0.1  # standard deviation of a colour, 0..1, that is written as 1
 
 
 @torch.inference_mode()
-def surface_maps(models: ModelPair, camera: Camera, size: tuple[int, int]) -> Tensor:
-    """Cosine between normal and line of sight (0 on the backdrop), and gloss: [2, h, w].
+def surface_maps(models: ModelPair, cameras: Sequence[Camera], size: tuple[int, int]) -> Tensor:
+    """Cosine between normal and line of sight (0 on the backdrop), and gloss: [B, 2, h, w].
 
     Args:
-        size: of the maps (h, w); the camera's image is rendered at twice that.
+        size: of the maps (h, w); the cameras' images are rendered at twice that.
     """
-    small = camera.resized(2 * size[1], 2 * size[0])
+    small = [camera.resized(2 * size[1], 2 * size[0]) for camera in cameras]
     seen = render_one(models, small, models.gloss)
-    points = gaussian_smooth(small.intrinsics.unproject(seen.depth[0])[:, None], SMOOTHED_PX)[:, 0]
-    line_of_sight = F.normalize(points, dim=0)
-    facing = (slope_normals(points) * line_of_sight).sum(0, keepdim=True).abs() * seen.alpha
-    return area_average(torch.cat([facing, seen.image / GLOSS_UNIT])[None], size)[0]
+    points = unproject(seen.depth[:, 0], [camera.intrinsics for camera in small])
+    points = gaussian_smooth(points.flatten(0, 1)[:, None], SMOOTHED_PX).reshape(points.shape)
+    line_of_sight = F.normalize(points, dim=1)
+    facing = (slope_normals(points) * line_of_sight).sum(1, keepdim=True).abs() * seen.alpha
+    return area_average(torch.cat([facing, seen.image / GLOSS_UNIT], 1), size)
 
 
 def slope_normals(points: Tensor) -> Tensor:
-    """Unit normals [3, H, W] from how the points [3, H, W] that pixels show follow each other."""
+    """Unit normals from how the points that pixels show follow each other, [..., 3, H, W] both."""
     across, down = torch.zeros_like(points), torch.zeros_like(points)
-    across[:, :, 1:-1] = points[:, :, 2:] - points[:, :, :-2]
-    down[:, 1:-1] = points[:, 2:] - points[:, :-2]
-    return F.normalize(torch.linalg.cross(down, across, dim=0), dim=0)
+    across[..., 1:-1] = points[..., 2:] - points[..., :-2]
+    down[..., 1:-1, :] = points[..., 2:, :] - points[..., :-2, :]
+    return F.normalize(torch.linalg.cross(down, across, dim=-3), dim=-3)

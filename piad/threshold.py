@@ -14,7 +14,6 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,8 +161,8 @@ def flawless_scores(
         photo = under_another_lamp(view.image().to(device), models, view.camera, generator, shining)
         photo = photo.mul(255).round().div(255)  # as a file would hold it
         reflectance = reflectance_net(photo[None])[0].clamp(0, 1).mul(255).round().div(255)
-        lent = None if detail is None else partial(detail.at, halfway=view.id)
-        return Shot(jittered(view.camera, models.centre, generator), photo, reflectance, lent)
+        camera = jittered(view.camera, models.centre, generator)
+        return Shot(camera, photo, reflectance, detail, halfway=view.id)
 
     numbered = enumerate(progress(taught * rounds + evenly(taught, rest)))
     for batch in batches(numbered, batch_size(device), _size):

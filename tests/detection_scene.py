@@ -1,6 +1,5 @@
 """A small world for the detection tests: a seeded feature network, queries on disk, models."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from torch import nn
 
 from gaussian_renderer.camera import Intrinsics
 from gaussian_renderer.files import write_image
+from piad.models import PairRendering
 from piad.scenes import Query
 
 SIDE = 48
@@ -40,27 +40,21 @@ class SeededNet(nn.Module):
         return layers
 
 
-@dataclass
-class View:
-    """What ModelPair.render gives, over black."""
-
-    image: torch.Tensor
-    alpha: torch.Tensor
-
-    def over(self, background):
-        return self.image + (1 - self.alpha[:1]) * background.reshape(-1, 1, 1)
-
-
 class FlatModels:
     """Stands in for ModelPair: shows one image, whatever the pose."""
 
     def __init__(self, colour, alpha) -> None:
         self.background = torch.full((6,), 0.5)
         self.extremes = torch.zeros(1, 3, dtype=torch.float64)  # in no camera: all is looked at
-        self.view = View(torch.cat([colour, colour]) * alpha, alpha.expand(2, -1, -1))
+        self.view = PairRendering(torch.cat([colour, colour]) * alpha, alpha.expand(2, -1, -1))
 
-    def render(self, viewmat, intrinsics):
+    def seen_by(self, camera):
         return self.view
+
+    def render_views(self, cameras):
+        views = [self.seen_by(camera) for camera in cameras]
+        image, alpha = torch.stack([v.image for v in views]), torch.stack([v.alpha for v in views])
+        return PairRendering(image, alpha)
 
 
 def object_image(seed: int = 0):

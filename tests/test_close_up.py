@@ -105,15 +105,6 @@ def test_a_window_stays_inside_the_image():
     assert object_window(models, behind) == whole(behind)
 
 
-def test_parts_come_back_where_they_were_cut():
-    image = torch.rand(3, 40, 50)
-    window = Window(7, 11, 20, 16)
-    again = window.put_back(window.cut(image), (40, 50), 0.5)
-    inside = torch.zeros(40, 50, dtype=torch.bool)
-    inside[11:27, 7:27] = True
-    assert torch.equal(again[:, inside], image[:, inside]) and (again[:, ~inside] == 0.5).all()
-
-
 def test_examples_are_squares_about_the_object():
     camera = camera_at(6.0)
     assert square(Window(10, 100, 128, 64), 200, camera) == Window(0, 32, 200, 200)
@@ -183,7 +174,7 @@ def test_the_surface_says_how_it_faces_the_camera_and_where_it_shines():
     model = ball(count=4000)
     gloss = 0.1 * (model.means[:, 2:] > 0)  # the upper half
     models, camera = ModelPair(model, ball(count=4000, seed=1), gloss), camera_at(4.0)
-    facing, shine = surface_maps(models, camera, (100, 100))
+    facing, shine = surface_maps(models, [camera], (100, 100))[0]
     alpha = models.render(camera.viewmat("cpu"), camera.intrinsics.resized(100, 100)).alpha[0]
     rows, columns = (alpha > 0.5).nonzero().unbind(1)
     middle = int(rows.float().mean()), int(columns.float().mean())
@@ -192,6 +183,22 @@ def test_the_surface_says_how_it_faces_the_camera_and_where_it_shines():
     column = facing[middle[0], columns.min() + 3 : columns.min() + 5]
     assert column.mean() < 0.75 * facing[middle]
     assert shine[rows.min() + 8, middle[1]] > 0.8 and shine[rows.max() - 8, middle[1]] < 0.2
+
+
+def test_cameras_rendered_together_see_what_each_sees_alone():
+    models = pair()
+    cameras = [camera_at(5.0).cropped(x, y, 200, 180) for x, y in ((90, 110), (60, 130))]
+    taught = torch.rand(len(models.colour.means), 5, generator=torch.Generator().manual_seed(0))
+    normality = Normality(taught, torch.full((5,), 0.1), torch.ones(5))
+    seen, usual = models.render_views(cameras), normality.maps(models.colour, cameras)
+    surface = surface_maps(models, cameras, (45, 50))
+    for index, camera in enumerate(cameras):
+        alone = models.render(camera.viewmat(), camera.intrinsics)
+        torch.testing.assert_close(seen.image[index], alone.image)
+        torch.testing.assert_close(seen.depth[index], alone.depth)
+        torch.testing.assert_close(seen.cover[index], alone.alpha[:1])
+        torch.testing.assert_close(usual[index], normality.maps(models.colour, [camera])[0])
+        torch.testing.assert_close(surface[index], surface_maps(models, [camera], (45, 50))[0])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -219,8 +226,8 @@ def test_a_gpu_compares_close_ups_as_the_cpu_does():
     torch.testing.assert_close(found.cpu(), expected, **near)
     torch.testing.assert_close(counted.cpu(), counts, **near)
     torch.testing.assert_close(
-        surface_maps(on_gpu, cameras[0], (96, 96)).cpu(),
-        surface_maps(models, cameras[0], (96, 96)),
+        surface_maps(on_gpu, cameras, (96, 96)).cpu(),
+        surface_maps(models, cameras, (96, 96)),
         atol=2e-3,
         rtol=1e-3,
     )

@@ -54,8 +54,8 @@ class TurningModels(FlatModels):
         super().__init__(colours, alpha)
         self.other = FlatModels(other, alpha).view
 
-    def render(self, viewmat, intrinsics):
-        return self.view if viewmat[0, 0] > 0 else self.other
+    def seen_by(self, camera):
+        return self.view if camera.world_to_camera[0, 0] > 0 else self.other
 
 
 def test_a_query_with_a_rival_pose_counts_as_seen_from_the_side_that_explains_it(world):

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from piad import detail as detail_module
-from piad import scoring
 from piad.anomaly import ORIGINAL, DetectConfig
 from piad.detail import ANGLE_DEG, DOUBT, GalleryDetail, gallery_detail
 from piad.models import ModelPair
@@ -40,21 +39,21 @@ def inner(image):
 def test_a_print_that_the_models_lack_is_carried_to_another_camera(plane):
     camera, offsets = camera_at(0.05), (-0.1, 0.2)
     detail = GalleryDetail(plane, gallery(plane, offsets, texture), 2)
-    found = detail.at(camera, rendered(plane, camera))
-    assert found.shape == (6, SIDE, SIDE)
+    found = detail.at([camera], plane.render_views([camera]))
+    assert found.shape == (1, 6, SIDE, SIDE)
     aside = [abs(math.atan(x / DISTANCE) - math.atan(0.05 / DISTANCE)) for x in offsets]
     weight = sum(math.exp(-0.5 * (math.degrees(a) / ANGLE_DEG) ** 2) for a in aside)
     expected = texture(camera) * weight / (weight + DOUBT)
     # worst seen 0.004: half precision and bilinear interpolation of a print of 15 px a wave
-    assert (inner(found) - inner(expected)).abs().max() < 0.006
+    assert (inner(found[0]) - inner(expected)).abs().max() < 0.006
     assert inner(expected).abs().max() > 0.05
 
 
 def test_nothing_is_added_to_the_backdrop(plane):
     camera = camera_at(0.05)
-    seen = rendered(plane, camera)
-    found = GalleryDetail(plane, gallery(plane, (0.0,), texture), 1).at(camera, seen)
-    backdrop = seen.alpha[0] < 0.5
+    seen = plane.render_views([camera])
+    (found,) = GalleryDetail(plane, gallery(plane, (0.0,), texture), 1).at([camera], seen)
+    backdrop = seen.alpha[0, 0] < 0.5
     assert backdrop.any() and found[:, backdrop].abs().max() == 0
 
 
@@ -69,7 +68,7 @@ def test_a_place_that_a_photograph_does_not_see_takes_nothing_from_it():
 
     pairs = gallery(both, (0.0,), marked)
     camera = camera_at(0.4)
-    found = GalleryDetail(both, pairs, 1).at(camera, rendered(both, camera))[0]
+    found = GalleryDetail(both, pairs, 1).at([camera], both.render_views([camera]))[0, 0]
     alpha = rendered(front, camera).alpha[0]
     assert found[alpha > 0.99].median() > 0.1  # the square itself, seen from both
     behind = alpha < 0.01
@@ -87,26 +86,30 @@ def test_a_photograph_does_not_vouch_for_itself(plane):
     angle = math.degrees(math.atan(0.2 / DISTANCE))
     assert detail.nearest(camera, "view0.0")[0][1] == pytest.approx(angle, abs=1e-3)
     alone = GalleryDetail(plane, pairs[1:2], 2)
-    assert alone.at(camera, rendered(plane, camera), "view0.0").abs().max() == 0
+    seen = plane.render_views([camera, camera])
+    first, second = alone.at([camera, camera], seen, ["view0.0", None])
+    assert first.abs().max() == 0 and second.abs().max() > 0.05
 
 
 def test_views_that_fell_out_of_memory_are_made_again(plane, monkeypatch):
     pairs, camera = gallery(plane, (-0.2, 0.0, 0.3), texture), camera_at(0.1)
-    seen = rendered(plane, camera)
-    expected = GalleryDetail(plane, pairs, 3).at(camera, seen)
+    seen = plane.render_views([camera])
+    expected = GalleryDetail(plane, pairs, 3).at([camera], seen)
     monkeypatch.setattr(detail_module, "KEPT_VIEWS", 1)
     detail = GalleryDetail(plane, pairs, 3)
     for _ in range(2):
-        torch.testing.assert_close(detail.at(camera, seen), expected, rtol=0, atol=0)
+        torch.testing.assert_close(detail.at([camera], seen), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_photographs_looked_up_together_lend_the_same(plane, monkeypatch, count):
-    pairs, camera = gallery(plane, (-0.2, 0.0, 0.3), texture), camera_at(0.1)
-    detail, seen = GalleryDetail(plane, pairs, 3), rendered(plane, camera)
-    expected = detail.at(camera, seen)
-    monkeypatch.setitem(scoring.BATCH, "cpu", count)
-    torch.testing.assert_close(detail.at(camera, seen), expected, rtol=0, atol=1e-6)
+def test_cameras_together_are_lent_what_each_is_lent_alone(plane):
+    detail = GalleryDetail(plane, gallery(plane, (-0.2, 0.0, 0.3), texture), 2)
+    cameras = [camera_at(0.1), camera_at(-0.1).cropped(3, 5, SIDE, SIDE), camera_at(0.0)]
+    own = [None, "view-0.2", None], [None, None, "view0.0"]
+    together = detail.at(cameras, plane.render_views(cameras), *own)
+    for camera, without, halfway, found in zip(cameras, *own, together, strict=True):
+        alone = detail.at([camera], plane.render_views([camera]), [without], [halfway])
+        torch.testing.assert_close(found, alone[0], rtol=0, atol=1e-6)
+        assert found.abs().max() > 0.05
 
 
 def test_a_lent_print_is_no_longer_a_difference(plane):
@@ -130,9 +133,9 @@ def test_teaching_leaves_the_view_out_and_the_threshold_puts_it_halfway(plane):
     asked = []
 
     class Recorded(GalleryDetail):
-        def at(self, camera, seen, **own):
-            asked.append(own)
-            return super().at(camera, seen, **own)
+        def at(self, cameras, seen, without, halfway):
+            asked.extend(zip(without, halfway, strict=True))
+            return super().at(cameras, seen, without, halfway)
 
     pairs = gallery(plane, (-0.2, 0.0, 0.2), texture)
     detail = Recorded(plane, pairs, 2)
@@ -141,7 +144,7 @@ def test_teaching_leaves_the_view_out_and_the_threshold_puts_it_halfway(plane):
     flawless_scores(
         plane, pairs, sums, lambda x: x, SeededNet(), CFG, count=3, seed=0, detail=detail
     )
-    assert asked == [{"without": n} for n in names] + [{"halfway": n} for n in names]
+    assert asked == [(name, None) for name in names] + [(None, name) for name in names]
 
 
 def test_the_paper_s_choices_lend_nothing(plane):

@@ -35,6 +35,7 @@ def two_blobs():
 class Photo:
     camera: Camera
     pixels: torch.Tensor
+    id: str = ""
 
     def image(self):
         return self.pixels
@@ -74,7 +75,7 @@ def test_the_gaussian_that_is_seen_badly_carries_the_distance(models):
     assert (left > 3 * right).all()
     torch.testing.assert_close(unseen, found.scale)  # nobody saw it: as good as the object's mean
     view = gallery(models)[0][0]
-    expected, _ = found.maps(models.colour, view.camera)
+    (expected,) = found.maps(models.colour, [view.camera])
     assert expected.shape == (NUM_MAPS, SIDE // 2, SIDE // 2)
     middle = expected[:, SIDE // 4]
     assert (middle[:, 5] > 2 * middle[:, 12]).all()  # the blobs' centres

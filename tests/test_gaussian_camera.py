@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from gaussian_renderer.camera import Camera, Intrinsics, opencv_to_opengl, opengl_to_opencv
+from gaussian_renderer.camera import (
+    Camera,
+    Intrinsics,
+    opencv_to_opengl,
+    opengl_to_opencv,
+    unproject,
+)
 from gaussian_renderer.se3 import hat, pose_error, se3_exp, se3_log, so3_log
 
 
@@ -120,3 +126,12 @@ def test_pose_error_holds_for_tiny_and_half_turns(degrees):
     pose = se3_exp(twists(0.7)[0])
     found = pose_error(se3_exp(twist) @ pose, pose)[0]
     assert found == pytest.approx(degrees, rel=1e-7, abs=1e-9 if degrees < 1 else 5e-6)
+
+
+def test_what_several_pinholes_show_is_what_each_shows():
+    own = Intrinsics(90, 95, 41, 33, 80, 60)
+    several = [own, own.cropped(7, -3, 80, 60), Intrinsics.from_fov_x(0.7, 80, 60)]
+    depth = 1 + torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(0))
+    found = unproject(depth, several)
+    for points, z, pinhole in zip(found, depth, several, strict=True):
+        torch.testing.assert_close(points, pinhole.unproject(z))
