@@ -5,9 +5,11 @@
 Needs a run of pose_estimation.py. Photographs and reflectance images are read before; timed are the
 renderings at the run's poses, detail, light, features, distances, normality, smoothing and scores,
 until the scores are on the host. The network's passes are those over the images compared
-(photograph, rendering and their reflectance, cut to the object and enlarged), and over as many
-whole photographs, which is what they cost without close-ups; all take turns, batch by batch.
-Medians over repeats, after one that warms up. All other options go to the config.
+(photograph, rendering and their reflectance, cut to the object and enlarged), by the network as it
+is run here and, for Lite2, as its library has it (norms not folded, channels first; on a CPU one
+image at a time as well), and over as many whole photographs, which is what they cost without
+close-ups; all take turns, batch by batch. Medians over repeats, after one that warms up. All other
+options go to the config.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import timm
 import torch
 from torch import Tensor
 
@@ -86,6 +89,22 @@ def pass_through(net: Features, images: Sequence[Tensor]) -> None:
         net.features(batch)
 
 
+def library_network(net: Features, device: torch.device) -> torch.nn.Module | None:
+    """timm's own Lite2 up to the last stage that is used, weights at random; None for others."""
+    if "Lite2" not in net.name:
+        return None
+    own = timm.create_model("tf_efficientnet_lite2", features_only=True, out_indices=(0, 1, 2, 3))
+    return own.eval().requires_grad_(False).to(device)
+
+
+@torch.inference_mode()
+def library_pass(net: torch.nn.Module, images: Sequence[Tensor]) -> None:
+    """`pass_through` of a library's network."""
+    for batch in images:
+        for part in [batch] if batch.is_cuda else batch.split(1):
+            net(part)
+
+
 def compared_images(
     models: ModelPair, shots: Sequence[Shot], cfg: DetectConfig, copies: int
 ) -> list[Tensor]:
@@ -135,15 +154,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     groups = list(batches(shots, size))
     copies = 2 * branches  # photographs and renderings of every branch
 
-    def passes(cfg: DetectConfig) -> list[Callable[[], None]]:
-        seen = (compared_images(comparer.models, batch, cfg, copies) for batch in groups)
-        return [partial(pass_through, comparer.net, images) for images in seen]
+    def seen(cfg: DetectConfig) -> list[list[Tensor]]:
+        return [compared_images(comparer.models, batch, cfg, copies) for batch in groups]
 
+    compared, whole = seen(comparer.cfg), seen(replace(comparer.cfg, detect_zoom=1.0))
+    library = library_network(comparer.net, device)
     work = {
         "comparison": [partial(score, comparer, batch) for batch in groups],
-        "network": passes(comparer.cfg),
-        "network, whole photographs": passes(replace(comparer.cfg, detect_zoom=1.0)),
+        "network": [partial(pass_through, comparer.net, images) for images in compared],
+        "network, whole photographs": [
+            partial(pass_through, comparer.net, images) for images in whole
+        ],
     }
+    if library is not None:
+        work["network, timm's"] = [partial(library_pass, library, images) for images in compared]
     found = measured(list(work.values()), device, options.repeats)
     figures = {
         name: [seconds / len(shots) for seconds in own]
@@ -161,11 +185,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     for kind in ("wall", "cpu"):
         own = facts[f"{kind}_ms_per_query"]
-        ratio = own["comparison"] / max(own["network"], 1e-9)
+        networks = (
+            f"{name} {value:.2f} ms, ratio {own['comparison'] / max(value, 1e-9):.2f}"
+            for name, value in own.items()
+            if name != "comparison"
+        )
         print(
             f"{cfg.class_name}, batch {size}, {kind}: comparison {own['comparison']:.2f} ms a "
-            f"query, network {own['network']:.2f} ms, ratio {ratio:.2f} "
-            f"(whole photographs: {own['network, whole photographs']:.2f} ms)"
+            f"query; {'; '.join(networks)}"
         )
     if options.json:
         write_json(options.json, facts)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.area import area_average
+from piad.relight import length
 from piad.smoothing import gaussian_smooth
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def hue_change(compared: Compared) -> Tensor:
     photo, lit, alpha = (area_average(image, size) for image in seen)
     expected = _hue(lit)
     moved = (_hue(photo) - expected) * (alpha > INSIDE)  # the backdrop has hues of its own
-    vivid = expected.norm(dim=1, keepdim=True)
+    vivid = length(expected)
     towards = expected / vivid.clamp_min(TINY)
     room = (vivid - PALE).clamp_min_(0)
     paler = (moved * towards).sum(1, keepdim=True).clamp(-room, room) * towards
@@ -62,7 +63,7 @@ def hue_change(compared: Compared) -> Tensor:
 def _smoothed_length(vectors: Tensor) -> Tensor:
     """Of [B, 2, h, w], [B, 1, h, w]."""
     smooth = gaussian_smooth(vectors.flatten(0, 1)[:, None], SMOOTHED_PX)
-    return smooth.unflatten(0, (-1, 2)).norm(dim=1)
+    return length(smooth[:, 0].unflatten(0, (-1, 2)))
 
 
 def _hue(images: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.area import area_average
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 NUM_SURFACE = 2
 SMOOTHED_PX = 1.0  # points, at twice the maps' size, before their slope is taken
+TINY = 1e-12
 GLOSS_UNIT = 0.1  # standard deviation of a colour, 0..1, that is written as 1
 
 
@@ -38,8 +38,7 @@ def surface_maps(models: ModelPair, cameras: Sequence[Camera], size: tuple[int, 
     seen = render_one(models, small, models.gloss)
     points = unproject(seen.depth[:, 0], [camera.intrinsics for camera in small])
     points = gaussian_smooth(points.flatten(0, 1)[:, None], SMOOTHED_PX).reshape(points.shape)
-    line_of_sight = F.normalize(points, dim=1)
-    facing = (slope_normals(points) * line_of_sight).sum(1, keepdim=True).abs() * seen.alpha
+    facing = (slope_normals(points) * unit(points)).sum(1, keepdim=True).abs() * seen.alpha
     return area_average(torch.cat([facing, seen.image / GLOSS_UNIT], 1), size)
 
 
@@ -48,4 +47,9 @@ def slope_normals(points: Tensor) -> Tensor:
     across, down = torch.zeros_like(points), torch.zeros_like(points)
     across[..., 1:-1] = points[..., 2:] - points[..., :-2]
     down[..., 1:-1, :] = points[..., 2:, :] - points[..., :-2, :]
-    return F.normalize(torch.linalg.cross(down, across, dim=-3), dim=-3)
+    return unit(torch.linalg.cross(down, across, dim=-3))
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors [..., 3, H, W] of length 1, or 0 where they are; `normalize` is slow on CPUs."""
+    return vectors / vectors.square().sum(-3, keepdim=True).sqrt_().clamp_min_(TINY)

@@ -49,7 +49,8 @@ def test_lite2_equals_timms_own_feature_extractor(lite2):
     with torch.no_grad():
         expected = whole.forward_intermediates(image * 2 - 1, intermediates_only=True)
     for ours, theirs in zip(lite2.features(image), expected, strict=False):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        # norms are folded: rounding, worst seen 2e-5
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
 def test_b4_maps_equal_the_packages_endpoints(b4_file):

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from gaussian_renderer.errors import UserError
 
@@ -71,17 +72,32 @@ class FeatureNet(nn.Module):
         Differentiable with respect to the images; the network's own weights are frozen.
         """
         images = (images.to(device=self.mean.device, dtype=self.mean.dtype) - self.mean) / self.std
-        if images.is_cuda or images.requires_grad or len(images) < 2:
+        if images.is_cuda:
             return self.backbone(images)
-        # One by one they stay in a CPU's cache, in half the time.
-        layers = zip(*map(self.backbone, images.split(1)), strict=True)
-        return [torch.cat(parts) for parts in layers]
+        # On CPUs one by one, which stays in the cache, and channels last: a third of the time.
+        parts = images.contiguous(memory_format=torch.channels_last).split(1)
+        layers = zip(*map(self.backbone, parts), strict=True)
+        return [torch.cat([part.contiguous() for part in layer]) for layer in layers]
 
     forward = features
 
 
+def _fold(owner: nn.Module, convolution: str, norm: str) -> None:
+    """Put a norm into the weights of the convolution before it; what it activates with stays.
+
+    Neither is there in blocks that lack it.
+    """
+    before, after = getattr(owner, convolution, None), getattr(owner, norm, None)
+    if before is None or after is None:
+        return
+    scaled = after.running_mean, after.running_var, after.eps, after.weight, after.bias
+    weights = fuse_conv_bn_weights(before.weight, before.bias, *scaled)
+    before.weight, before.bias = (nn.Parameter(own.detach()) for own in weights)
+    setattr(owner, norm, getattr(after, "act", nn.Identity()))
+
+
 class _B4Blocks(nn.Module):
-    """efficientnet_pytorch's B4 up to the last block that is used."""
+    """efficientnet_pytorch's B4 up to the last block that is used, norms folded."""
 
     channels = (24, 32, 56, 160)
 
@@ -89,6 +105,11 @@ class _B4Blocks(nn.Module):
         super().__init__()
         self.stem, self.norm = network._conv_stem, network._bn0
         self.blocks = nn.ModuleList(list(network._blocks)[: B4_BLOCKS[-1] + 1])
+        _fold(self, "stem", "norm")
+        for block in self.blocks:
+            _fold(block, "_expand_conv", "_bn0")
+            _fold(block, "_depthwise_conv", "_bn1")
+            _fold(block, "_project_conv", "_bn2")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = F.silu(self.norm(self.stem(x)))
@@ -102,14 +123,21 @@ class _B4Blocks(nn.Module):
 
 
 class _Lite2Stages(nn.Module):
-    """timm's Lite2 up to the last stage that is used."""
+    """timm's Lite2 up to the last stage that is used, norms folded."""
 
     channels = (16, 24, 48, 120)
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.stem, self.norm = network.conv_stem, network.bn1  # bn1 carries the activation
+        self.stem, self.norm = network.conv_stem, network.bn1  # norms carry the activations
         self.stages = nn.ModuleList(list(network.blocks)[: LITE2_STAGES[-1] + 1])
+        _fold(self, "stem", "norm")
+        for block in (block for stage in self.stages for block in stage):
+            order = ("conv_pw", "conv_dw", "conv_pwl")
+            if not hasattr(block, "conv_pwl"):  # no expansion
+                order = ("conv_dw", "conv_pw")
+            for number, convolution in enumerate(order, 1):
+                _fold(block, convolution, f"bn{number}")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.norm(self.stem(x))
