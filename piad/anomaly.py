@@ -73,7 +73,7 @@ class DetectConfig:
         "compared; 1: whole photographs as they are (the paper)",
     )
     detect_object_px: float = _option(
-        440.0,
+        620.0,
         "longer side, once enlarged, that an object has at least: what looks smaller in the "
         f"gallery is enlarged more than detect_zoom, at most {LARGEST_OWN_ZOOM:g} times; "
         "0: detect_zoom for all",
