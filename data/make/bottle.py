@@ -7,10 +7,10 @@ a little oval; from most sides only the print tells how it is turned.
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from .canvas import Canvas
 from .lights import smoothstep
-from .marks import described, misprinted, picked, scratched, solid_with_parts, union
+from .marks import described, picked, rolled_ink, scratched, solid_with_parts, union
 from .mesh import Mesh, both, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -259,16 +259,7 @@ def mesh(defect: dict | None = None) -> Mesh:
 
 def inked(points, defect: dict | None = None) -> np.ndarray:
     """Ink at points [N, 3] of label and body: 0 or 1 + index in INKS, [N]."""
-    x, y, z = np.asarray(points).T
-    places = np.stack([RADIUS * np.arctan2(y, x), LABEL[0] - z], 1)  # right and down
-    if not defect or defect["kind"] != "misprint":
-        return _printed(places)
-    centre = np.array([defect["right"], defect["below"]])
-    if not defect["erased"]:
-        return misprinted(_printed, places, centre, defect)
-    ragged = 0.12 * fractal_noise_3d(points, 14, defect["seed"], 3)
-    bare = np.linalg.norm(places - centre, axis=1) / defect["radius"] + ragged < 0.85
-    return np.where(bare, 0, _printed(places))
+    return rolled_ink(_printed, points, RADIUS, LABEL[0], defect)
 
 
 def _printed(places):
@@ -279,24 +270,15 @@ def _printed(places):
 @cache
 def _print_image() -> np.ndarray:
     """What is printed on the label and, at the foot, on the body, [rows, columns]."""
-    image = Image.new("L", tuple(round(2 * half * PX) for half in HALF_PRINT), 0)
-    draw = ImageDraw.Draw(image)
-
-    def px(*places):
-        return [(p + HALF_PRINT[k % 2]) * PX for k, p in enumerate(places)]
-
-    def write(right, down, height, ink, text, anchor="mm"):
-        font = ImageFont.load_default(size=height)
-        draw.text(px(right, down), text, ink, font, anchor=anchor, stroke_width=1)
-
+    canvas = Canvas(HALF_PRINT, PX)
     wide = RADIUS * LABEL[2]
     for top, bottom, ink in BANDS:
-        draw.rectangle(px(-wide, top, wide, bottom), ink)
+        canvas.rectangle(-wide, top, wide, bottom, ink)
     for right, down in LEAVES:
         points = [(right, down - 0.04), (right + 0.028, down), (right, down + 0.04)]
-        draw.polygon(px(*np.ravel([*points, (right - 0.028, down)])), LEAF)
+        canvas.draw.polygon(canvas.px(*np.ravel([*points, (right - 0.028, down)])), LEAF)
     right, down, radius = DISC
-    draw.ellipse(px(right - radius, down - radius, right + radius, down + radius), SUN)
+    canvas.disc(right, down, radius, SUN)
     along = np.linspace(0, 1, 24)
     for right, down, turn in PODS:  # bent, pointed below, a green stalk above
         half = 0.036 * np.sin(np.pi * along**0.6) ** 0.7
@@ -307,21 +289,20 @@ def _print_image() -> np.ndarray:
         rim[:, 1] = 0.2 * rim[:, 1] - 0.1
         cos, sin = np.cos(turn), np.sin(turn)
         rim = rim @ np.array([[cos, sin], [-sin, cos]]) + (right, down)
-        draw.polygon(px(*rim.ravel()), CHERRY)
+        canvas.draw.polygon(canvas.px(*rim.ravel()), CHERRY)
         stalk = rim[0]
-        draw.line(px(*stalk, stalk[0] - 0.04 * sin, stalk[1] - 0.05), LEAF, 8)
+        canvas.draw.line(canvas.px(*stalk, stalk[0] - 0.04 * sin, stalk[1] - 0.05), LEAF, 8)
     for text in TEXTS:
-        write(*text)
+        canvas.write(*text)
         if text[0] > np.pi * RADIUS - 0.01:  # goes on at the other edge
-            write(text[0] - 2 * np.pi * RADIUS, *text[1:])
+            canvas.write(text[0] - 2 * np.pi * RADIUS, *text[1:])
     start, end, down, step = TABLE_AT
     for k, (name, amount) in enumerate(TABLE):
-        write(start, down + k * step, 30, BLACK, name, "lm")
-        write(end, down + k * step, 30, BLACK, amount, "rm")
-        draw.line(px(start, down + (k + 0.5) * step, end, down + (k + 0.5) * step), LEAF, 3)
-    rng, right = np.random.default_rng(8), BARS[0]
-    while right < BARS[1] - 0.02:
-        width = rng.choice([0.006, 0.011, 0.016])
-        draw.rectangle(px(right, BARS[2], right + width, BARS[3]), BLACK)
-        right += width + rng.choice([0.008, 0.013])
-    return np.asarray(image, int)
+        canvas.write(start, down + k * step, 30, BLACK, name, anchor="lm")
+        canvas.write(end, down + k * step, 30, BLACK, amount, anchor="rm")
+        canvas.draw.line(
+            canvas.px(start, down + (k + 0.5) * step, end, down + (k + 0.5) * step), LEAF, 3
+        )
+    left, right, upper, lower = BARS
+    canvas.bar_code(left, upper, right, lower, BLACK, seed=8)
+    return canvas.inks()

@@ -7,8 +7,8 @@ both halves: only the label tells them apart.
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from .canvas import Canvas
 from .lights import smoothstep
 from .marks import described, first_met, inked_face, picked, scratched, solid_with_parts, union
 from .mesh import Mesh, both, box, cylinder, smooth_min
@@ -356,28 +356,16 @@ def inked(points, part, defect: dict | None = None) -> np.ndarray:
 @cache
 def _print_image(side: int, signs: str) -> np.ndarray:
     """What is printed on the front or the back, [rows, columns]; `signs`: of the buttons."""
-    image = Image.new("L", tuple(round(2 * half * PX) for half in HALF_PRINT), 0)
-    draw = ImageDraw.Draw(image)
-
-    def px(*places):
-        return [(p + HALF_PRINT[k % 2]) * PX for k, p in enumerate(places)]
-
-    def write(right, down, height, ink, text, stroke=1):
-        font = ImageFont.load_default(size=height)
-        draw.text(px(right, down), text, ink, font, anchor="mm", stroke_width=stroke)
-
+    canvas = Canvas(HALF_PRINT, PX)
     for face, *text in TEXTS:
         if face == side:
-            write(*text)
+            canvas.write(*text)
     if side == FRONT:
         for (right, up), sign in zip(BUTTONS, signs, strict=True):
-            write(right, -up, 48, 2, sign, 3)
-        draw.rectangle(px(-0.16, -0.253, 0.16, -0.244), 1)
-        return np.asarray(image, int)
-    rng, right = np.random.default_rng(5), BARS[0]
-    while right < BARS[1] - 0.02:
-        width = rng.choice([0.006, 0.011, 0.016])
-        draw.rectangle(px(right, BARS[2], right + width, BARS[3]), 3)
-        right += width + rng.choice([0.008, 0.013])
-    draw.rectangle(px(-0.285, -0.215, 0.285, 0.035), None, 3, 3)
-    return np.asarray(image, int)
+            canvas.write(right, -up, 48, 2, sign, 3)
+        canvas.rectangle(-0.16, -0.253, 0.16, -0.244, 1)
+        return canvas.inks()
+    left, right, upper, lower = BARS
+    canvas.bar_code(left, upper, right, lower, 3, seed=5)
+    canvas.rectangle(-0.285, -0.215, 0.285, 0.035, None, 3, 3)
+    return canvas.inks()

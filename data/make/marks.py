@@ -4,6 +4,7 @@ import numpy as np
 
 from .lights import smoothstep
 from .mesh import Mesh, mesh_from_distance, unit
+from .noise import fractal_noise_3d
 
 
 def described(kind: str, centre, normal, seed: int, sizes: dict) -> dict:
@@ -131,6 +132,25 @@ def inked_face(printed, points, axes, misprint: dict | None) -> np.ndarray:
     if misprint is None:
         return printed(places)
     return misprinted(printed, places, axes @ misprint["centre"], misprint)
+
+
+def rolled_ink(printed, points, radius: float, middle: float, defect: dict | None) -> np.ndarray:
+    """Ink [N] at points [N, 3] of a wall about the z axis, misprinted or with a bare patch.
+
+    Args:
+        printed: ink at places [N, 2] (right, down) of the unrolled wall, from the height `middle`.
+        defect: of kind misprint: right, below, and erased within a radius, or as `misprinted`.
+    """
+    x, y, z = np.asarray(points).T
+    places = np.stack([radius * np.arctan2(y, x), middle - z], 1)
+    if not defect or defect["kind"] != "misprint":
+        return printed(places)
+    centre = np.array([defect["right"], defect["below"]])
+    if not defect["erased"]:
+        return misprinted(printed, places, centre, defect)
+    ragged = 0.12 * fractal_noise_3d(points, 14, defect["seed"], 3)
+    bare = np.linalg.norm(places - centre, axis=1) / defect["radius"] + ragged < 0.85
+    return np.where(bare, 0, printed(places))
 
 
 def misprinted(printed, places, centre, defect: dict) -> np.ndarray:

@@ -9,13 +9,14 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .canvas import Canvas
 from .lights import smoothstep
 from .marks import (
     described,
     ink_distance,
     interpolated,
-    misprinted,
     picked,
+    rolled_ink,
     solid_with_parts,
     union,
 )
@@ -283,16 +284,7 @@ def _spoilt(look, points, part, defect):
 
 def inked(points, defect: dict | None = None) -> np.ndarray:
     """Ink at points [N, 3] of the wall: 0 or 1 + index in INKS, [N]."""
-    x, y, z = np.asarray(points).T
-    places = np.stack([RADIUS * np.arctan2(y, x), -z], 1)  # right and down
-    if not defect or defect["kind"] != "misprint":
-        return _printed(places)
-    centre = np.array([defect["right"], defect["below"]])
-    if not defect["erased"]:
-        return misprinted(_printed, places, centre, defect)
-    ragged = 0.12 * fractal_noise_3d(points, 14, defect["seed"], 3)
-    bare = np.linalg.norm(places - centre, axis=1) / defect["radius"] + ragged < 0.85
-    return np.where(bare, 0, _printed(places))
+    return rolled_ink(_printed, points, RADIUS, 0.0, defect)
 
 
 def _printed(places):
@@ -303,22 +295,16 @@ def _printed(places):
 @cache
 def _print_image() -> np.ndarray:
     """What is printed on the wall, bare at the edges, [rows, columns]."""
-    image = Image.new("L", tuple(round(2 * half * PX) for half in HALF_PRINT), 0)
-    draw = ImageDraw.Draw(image)
-
-    def px(*places):
-        return [(p + HALF_PRINT[k % 2]) * PX for k, p in enumerate(places)]
-
+    canvas = Canvas(HALF_PRINT, PX)
     half, top, bottom = BAND
-    draw.rectangle(px(-half, top, half, bottom), ORANGE)
+    canvas.rectangle(-half, top, half, bottom, ORANGE)
     for right, down, height, ink, text in TEXTS:
-        font = ImageFont.load_default(size=height)
-        draw.text(px(right, down), text, ink, font, anchor="mm", stroke_width=1)
+        canvas.write(right, down, height, ink, text)
     right, down, radius = BADGE
-    draw.ellipse(px(right - radius, down - radius, right + radius, down + radius), TEAL)
+    canvas.disc(right, down, radius, TEAL)
     bean = (0.050, 0.078)  # a coffee bean, its groove
-    draw.ellipse(px(right - bean[0], down - bean[1], right + bean[0], down + bean[1]), ORANGE)
+    canvas.disc(right, down, bean[0], ORANGE, bean[1])
     along = np.linspace(-1, 1, 24)
     groove = np.stack([right + 0.016 * np.sin(np.pi * along), down + bean[1] * along], 1)
-    draw.line(px(*groove.ravel()), TEAL, 7)
-    return np.asarray(image, int)
+    canvas.draw.line(canvas.px(*groove.ravel()), TEAL, 7)
+    return canvas.inks()

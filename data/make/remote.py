@@ -7,8 +7,8 @@ alike: a block of keys, then a row, the ring in the middle, another row and anot
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from .canvas import Canvas
 from .lights import smoothstep
 from .marks import described, first_met, inked_face, picked, scratched, solid_with_parts, union
 from .mesh import Mesh, both, box, cylinder, smooth_min
@@ -334,43 +334,32 @@ def inked(points, part, defect: dict | None = None) -> np.ndarray:
 @cache
 def _print_image(side: int) -> np.ndarray:
     """What is printed on the front, the keys or the back, [rows, columns]."""
-    image = Image.new("L", tuple(round(2 * half * PX) for half in HALF_PRINT), 0)
-    draw = ImageDraw.Draw(image)
-
-    def px(*places):
-        return [(p + HALF_PRINT[k % 2]) * PX for k, p in enumerate(places)]
-
-    def write(right, down, height, ink, text, stroke=1):
-        font = ImageFont.load_default(size=height)
-        draw.text(px(right, down), text, ink, font, anchor="mm", stroke_width=stroke)
-
+    canvas = Canvas(HALF_PRINT, PX)
     for face, *text in TEXTS:
         if face == side:
-            write(*text)
+            canvas.write(*text)
     if side == FRONT:
         for down in (-0.32, 0.333, 0.795):  # lines that part the blocks
-            draw.rectangle(px(-0.2, down - 0.002, 0.2, down + 0.003), 1)
+            canvas.rectangle(-0.2, down - 0.002, 0.2, down + 0.003, 1)
     elif side == LEGEND:
         for (right, down, *_), sign in zip(KEYS, SIGNS, strict=False):
-            write(right, down, 34 if len(sign) == 1 else 24, 1, sign)
+            canvas.write(right, down, 34 if len(sign) == 1 else 24, 1, sign)
         for right in (-0.15, 0.15):
-            write(right, 0.395, 34, 1, "+")
-            write(right, 0.50, 34, 1, "-")
-        write(0, 0, 30, 1, "OK")
+            canvas.write(right, 0.395, 34, 1, "+")
+            canvas.write(right, 0.50, 34, 1, "-")
+        canvas.write(0, 0, 30, 1, "OK")
         for turn in range(4):  # the ring's arrows
             cos, sin = np.cos(turn * np.pi / 2), np.sin(turn * np.pi / 2)
             tip = [(0.15, 0), (0.118, 0.026), (0.118, -0.026)]
-            draw.polygon([tuple(px(cos * a - sin * b, sin * a + cos * b)) for a, b in tip], 1)
+            canvas.draw.polygon(
+                [tuple(canvas.px(cos * a - sin * b, sin * a + cos * b)) for a, b in tip], 1
+            )
         for right, down in ((-0.15, 0.62), (0, 0.62), (0.15, 0.62), (-0.15, 0.735), (0.15, 0.735)):
             tip = [(0.022, 0), (-0.014, 0.018), (-0.014, -0.018)]
             way = -1 if right < 0 else 1
-            draw.polygon([tuple(px(right + way * a, down + b)) for a, b in tip], 1)
-        draw.rectangle(px(-0.016, 0.719, 0.016, 0.751), 1)
+            canvas.draw.polygon([tuple(canvas.px(right + way * a, down + b)) for a, b in tip], 1)
+        canvas.rectangle(-0.016, 0.719, 0.016, 0.751, 1)
     else:
-        rng, right = np.random.default_rng(5), BARS[0]
-        while right < BARS[2] - 0.02:
-            width = rng.choice([0.006, 0.011, 0.016])
-            draw.rectangle(px(right, BARS[1], right + width, BARS[3]), 2)
-            right += width + rng.choice([0.008, 0.013])
-        draw.rectangle(px(-0.142, -0.597, 0.142, -0.063), None, 2, 3)
-    return np.asarray(image, int)
+        canvas.bar_code(*BARS, 2, seed=5)
+        canvas.rectangle(-0.142, -0.597, 0.142, -0.063, None, 2, 3)
+    return canvas.inks()

@@ -7,8 +7,8 @@ the connector and both narrow sides of the case look alike; it is hollow, its co
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from .canvas import Canvas
 from .lights import smoothstep
 from .marks import described, inked_face, picked, scratched, solid_with_parts, union
 from .mesh import Mesh, both, box, cylinder, smooth_min, unit
@@ -270,26 +270,17 @@ def _printed(places, side):
 @cache
 def _print_image(side: int) -> np.ndarray:
     """What is printed on the front or the back, [rows, columns]."""
-    image = Image.new("L", tuple(round(2 * half * PX) for half in HALF_PRINT), 0)
-    draw = ImageDraw.Draw(image)
-
-    def px(*places):
-        return [(p + HALF_PRINT[k % 2]) * PX for k, p in enumerate(places)]
-
+    canvas = Canvas(HALF_PRINT, PX)
     for face, right, down, height, ink, text in TEXTS:
         if face == side:
-            font = ImageFont.load_default(size=height)
-            draw.text(px(right, down), text, ink, font, anchor="mm", stroke_width=1)
+            canvas.write(right, down, height, ink, text)
     if side == FRONT:  # a disc with a bolt in it, and a rule
-        draw.ellipse(px(-0.42, -0.14, -0.22, 0.06), 2)
+        canvas.draw.ellipse(canvas.px(-0.42, -0.14, -0.22, 0.06), 2)
         bolt = (-0.305, -0.13, -0.38, -0.025, -0.325, -0.025, -0.345, 0.05, -0.26, -0.06)
-        draw.polygon(px(*bolt, -0.315, -0.06), 1)
-        draw.rectangle(px(-0.40, 0.085, 0.24, 0.095), 1)
-        return np.asarray(image, int)
-    rng, right = np.random.default_rng(5), BARS[0]
-    while right < BARS[1] - 0.02:
-        width = rng.choice([0.006, 0.011, 0.016])
-        draw.rectangle(px(right, BARS[2], right + width, BARS[3]), 3)
-        right += width + rng.choice([0.008, 0.013])
-    draw.rectangle(px(0.10, 0.03, 0.30, 0.09), None, 3, 4)
-    return np.asarray(image, int)
+        canvas.draw.polygon(canvas.px(*bolt, -0.315, -0.06), 1)
+        canvas.rectangle(-0.40, 0.085, 0.24, 0.095, 1)
+        return canvas.inks()
+    left, right, upper, lower = BARS
+    canvas.bar_code(left, upper, right, lower, 3, seed=5)
+    canvas.rectangle(0.10, 0.03, 0.30, 0.09, None, 3, 4)
+    return canvas.inks()
