@@ -26,7 +26,7 @@ from piad.true_poses import true_query_cameras
 from piad.view_dependence import flawless_look
 
 JITTER_SPREAD = 0.7  # standard deviation of the logarithm of a query's pose error
-SIDE = 320  # px of a photograph that an example shows, about the object: all are of one size
+SIDE = 608  # px of an enlarged example, about the object: all are of one size
 LAYERS = 3  # whose features are compared
 MOST_CHANGE = 2.0  # of a feature; what is larger is kept as this
 
@@ -69,11 +69,12 @@ def examples(
         for name, part in parts.items():
             kept.setdefault(name, []).append(part.cpu())
 
+    side = round(SIDE / cfg.detect.detect_zoom)
     for batch in batches(chosen, batch_size(device)):
         shots, masks = [], []
         for query, own in batch:
             camera = cameras[query.id]
-            window = square(object_window(models, camera), SIDE, camera)
+            window = square(object_window(models, camera), side, camera)
             shot = Shot(camera, query.image(), own.image(), detail)
             shots.append(cut(shot, window))
             masks.append(window.cut(query.mask()).float())

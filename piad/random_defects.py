@@ -22,6 +22,7 @@ LINES = "crack", "scratch"
 BARE_SHARE = 0.3  # of lost parts that leave nothing behind
 ROUND_SHARE = 0.5  # of the holes they leave, which else have their own shape
 HOLE_DEPTH = 1.0, 4.0  # of its radius, or of half the lost part's thickness
+SMALL_SHARE, SMALLEST = 0.5, 0.4  # share of the defects that are smaller, and by how much at most
 PART_KINDS = "lost", "turned"  # of small parts, where there are some
 
 
@@ -30,6 +31,8 @@ def random_defect(
 ) -> Object:
     """The object with a defect at a place [3] of its surface with a normal [3]."""
     unit = flawless.camera_distance / 3
+    if torch.rand((), generator=generator) < SMALL_SHARE:
+        unit = unit * log_uniform(SMALLEST, 1.0, generator)
     size = unit * log_uniform(0.05, 0.2, generator)
     length = unit * float(uniform(0.06, 0.3, generator, 1))
     outward = torch.linspace(0, 1, 5)[:, None] * normal * length

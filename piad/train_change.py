@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,14 @@ FROM_OBJECT = 2, 2  # flawless and defective examples an object gives to a batch
 BLIND_SHARE = 0.2  # of the examples without images, and of those without changes of features
 GRID = 8  # cells of the masks: parts begin at whole cells of the coarsest features
 PART = 0.87  # of an example's side, that a step sees
+ZOOMS = 1.52, 2.4  # least and largest enlargement of an object's examples
 UNIT_SPREAD, CONTRAST_SPREAD = 0.15, 0.2  # of the logarithms of distances' and images' scales
+
+
+def zoom_of(folder: Path) -> float:
+    """An object's enlargement, by its name: those of many are spread evenly over ZOOMS."""
+    share = crc32(folder.name.encode()) / 2**32
+    return round(ZOOMS[0] * (ZOOMS[1] / ZOOMS[0]) ** share, 2)
 
 
 def teach(folder: Path, device: torch.device) -> Path:
@@ -65,6 +73,7 @@ def teach(folder: Path, device: torch.device) -> Path:
             "data_dir": str(folder.parent),
             "dataset_type": "MIP",
             "device": str(device),
+            "detect_zoom": str(zoom_of(folder)),
         }
         arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
         found = examples(PoseConfig.from_command_line(arguments), device)

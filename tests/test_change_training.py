@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from gaussian_renderer.errors import UserError
-from piad import solid_objects, train_change
+from piad import change_data, solid_objects, train_change
 from piad.anomaly import DetectConfig
 from piad.change_data import packed, unpacked
 from piad.change_net import KINDS, ChangeNet, read_change_net
@@ -423,16 +424,27 @@ def test_too_few_objects_are_named(tmp_path):
         train_change.main([str(tmp_path), "--device", "cpu"])
 
 
+def test_objects_are_enlarged_differently_but_their_examples_are_of_one_size():
+    zooms = [train_change.zoom_of(Path(f"object_{k:03}")) for k in range(200)]
+    low, high = train_change.ZOOMS
+    assert low <= min(zooms) < low + 0.02 and high - 0.02 < max(zooms) <= high
+    assert sum(zoom < (low * high) ** 0.5 for zoom in zooms) in range(80, 121)
+    sides = {round(round(change_data.SIDE / zoom) * zoom / 16) * 16 for zoom in zooms}
+    assert sides == {change_data.SIDE}
+    assert max(round(change_data.SIDE / zoom) for zoom in zooms) <= solid_objects.SIDE
+
+
 def test_an_object_is_taught_and_compared_once(folder):
     path = train_change.teach(folder, torch.device("cpu"))
     found = torch.load(path, weights_only=True)
     count = len(found["label"])
-    assert found["maps"].shape == (count, 24, 16, 16)  # of 48 px, enlarged to 64
-    assert found["surface"].shape == (count, 2, 16, 16)
-    assert found["images"].shape == (count, 13, 32, 32)
+    side = round(SMALL["SIDE"] * train_change.zoom_of(folder) / 16)  # once enlarged, of strides 16
+    assert found["maps"].shape == (count, 24, 4 * side, 4 * side)
+    assert found["surface"].shape == (count, 2, 4 * side, 4 * side)
+    assert found["images"].shape == (count, 13, 8 * side, 8 * side)
     sizes = [found[f"changes_{layer}"].shape[1:] for layer in range(3)]
-    assert sizes == [(48, 16, 16), (96, 8, 8), (240, 4, 4)]
-    assert found["mask"].shape == (count, 1, 32, 32)
+    assert sizes == [(48, 4 * side, 4 * side), (96, 2 * side, 2 * side), (240, side, side)]
+    assert found["mask"].shape == (count, 1, 8 * side, 8 * side)
     assert found["mask"].flatten(1).amax(1).tolist() == found["label"].tolist()
     assert found["maps"].isfinite().all() and (found["maps"] >= 0).all()
     coverage = found["images"][:, 12]
