@@ -118,8 +118,8 @@ def test_what_looks_small_is_enlarged_more():
         cameras = [camera_at(distance) for distance in distances]
         return enlarging(replace(CFG, **choices), models, cameras).detect_zoom
 
-    low, high = object_box(models, camera_at(6.0))
-    assert zoom(5.0, 6.0, 9.0) * float((high - low).max()) == pytest.approx(wanted, rel=0.01)
+    low, high = object_box(models, camera_at(4.0))
+    assert zoom(3.5, 4.0, 9.0) * float((high - low).max()) == pytest.approx(wanted, rel=0.01)
     assert zoom(30.0) == LARGEST_OWN_ZOOM
     assert zoom(2.6) == CFG.detect_zoom  # it fills the image
     assert zoom(2.6, detect_zoom=3.0) == 3.0
