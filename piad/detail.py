@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.camera import Intrinsics, unproject
-from gaussian_renderer.render import view_of
 
 if TYPE_CHECKING:
     from gaussian_renderer.camera import Camera
@@ -102,7 +101,7 @@ class GalleryDetail:
         own = zip(cameras, without or nothing, halfway or nothing, strict=True)
         nearest = [self.nearest(*one) for one in own]
         depth = seen.depth[:, 0]
-        viewmats, _, _ = view_of(cameras, depth)
+        viewmats = torch.stack([camera.world_to_camera for camera in cameras]).to(depth)
         points = world_points(depth, viewmats, [camera.intrinsics for camera in cameras])
         total, weights = torch.zeros_like(seen.image), torch.zeros_like(seen.depth)
         for rank in range(max(map(len, nearest))):
@@ -116,7 +115,7 @@ class GalleryDetail:
             weight = visible * torch.tensor(aside).to(points)[:, None, None, None]
             total.addcmul_(found, weight)
             weights += weight
-        return total.mul_((seen.cover > COVERED) / (weights + DOUBT))
+        return total.mul_((seen.alpha[:, :1] > COVERED) / (weights + DOUBT))
 
     def _direction(self, camera: Camera) -> Tensor:
         """Unit vector from the object's centre to the camera, [3], float64."""

@@ -22,7 +22,7 @@ from gaussian_renderer.render import render
 from piad.models import render_one
 from piad.reflectance_net import rolled_off
 from piad.smoothing import gaussian_smooth
-from piad.surface import slope_normals
+from piad.surface import slope_normals, unit
 
 if TYPE_CHECKING:
     from piad.models import ModelPair
@@ -91,7 +91,7 @@ def visible_surface(models: ModelPair, camera: Camera) -> Surface:
     points = camera.intrinsics.unproject(seen.depth[0])
     normals = slope_normals(points) * seen.alpha
     sigma = NORMAL_SIGMA * max(normals.shape[-2:])
-    normals = F.normalize(gaussian_smooth(normals[:, None], sigma)[:, 0], dim=0)
+    normals = unit(gaussian_smooth(normals[:, None], sigma)[:, 0])
     return Surface(normals, points, seen.alpha)
 
 
@@ -103,7 +103,7 @@ def _lamp(surface: Surface, towards: Tensor, generator: torch.Generator) -> tupl
     """
     normals, towards = surface.normals, towards[:, None, None]
     shininess = math.exp(_uniform((math.log(SHININESS[0]), math.log(SHININESS[1])), generator))
-    half = F.normalize(towards - F.normalize(surface.points, dim=0), dim=0)
+    half = unit(towards - unit(surface.points))
     colour = _colour(generator).to(normals)
     diffuse = 2 * colour * (normals * towards).sum(0).clamp_min(0)
     peak = min(1.0, (shininess + 8) / (POLISHED + 8))

@@ -60,7 +60,7 @@ TEXTS = (
 )
 TABLE = (("water", "41"), ("seed", "27"), ("salt", "4.2"), ("oil", "9.0"))
 TABLE_AT = (-0.88, -0.52, -0.14, 0.085)  # from and to right, down, line height
-BARS = (0.54, 0.88, -0.12, 0.17)  # of the bar code: from and to right, from and to down
+BARS = (0.54, -0.12, 0.88, 0.17)  # of the bar code: left, upper, right, lower
 BANDS = ((-0.36, -0.325, LEAF), (0.325, 0.36, LEAF), (0.305, 0.314, CHERRY))  # down, ink
 DISC = (0.0, 0.045, 0.125)  # the picture's: right, down, radius
 PODS = ((-0.10, 0.07, -0.7), (0.09, 0.06, 0.6))  # right, down, turn
@@ -91,7 +91,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
         centre, normal = _place(rng.uniform(-0.72, 0.20), azimuth)
         sizes = {"radius": rng.uniform(0.13, 0.20), "depth": rng.uniform(0.035, 0.07)}
     elif kind == "misprint":  # a part of the label moved, smeared or left out
-        places = [t[:2] for t in TEXTS[:-1]] + [DISC[:2], (BARS[0] + 0.1, BARS[2] + 0.15)]
+        places = [t[:2] for t in TEXTS[:-1]] + [DISC[:2], (BARS[0] + 0.1, BARS[1] + 0.15)]
         places += [(TABLE_AT[0] + 0.16, 0.05), (rng.uniform(-0.9, 0.9), BANDS[0][0])]
         right, down = places[rng.integers(len(places))]
         centre, normal = _place(LABEL[0] - down, right / RADIUS)
@@ -303,6 +303,5 @@ def _print_image() -> np.ndarray:
         canvas.draw.line(
             canvas.px(start, down + (k + 0.5) * step, end, down + (k + 0.5) * step), LEAF, 3
         )
-    left, right, upper, lower = BARS
-    canvas.bar_code(left, upper, right, lower, BLACK, seed=8)
+    canvas.bar_code(*BARS, BLACK, seed=8)
     return canvas.inks()

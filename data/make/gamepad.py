@@ -67,7 +67,7 @@ TEXTS = (
     (BACK, 0.205, -0.135, 44, 4, "CE"),
     (BACK, 0.105, -0.02, 26, 3, "S/N 70318"),
 )
-BARS = (-0.26, -0.06, -0.06, 0.02)  # of the bar code: from and to right, from and to down
+BARS = (-0.26, -0.06, -0.06, 0.02)  # of the bar code: left, upper, right, lower
 
 
 def defect_normal(defect: dict) -> np.ndarray:
@@ -365,7 +365,6 @@ def _print_image(side: int, signs: str) -> np.ndarray:
             canvas.write(right, -up, 48, 2, sign, 3)
         canvas.rectangle(-0.16, -0.253, 0.16, -0.244, 1)
         return canvas.inks()
-    left, right, upper, lower = BARS
-    canvas.bar_code(left, upper, right, lower, 3, seed=5)
+    canvas.bar_code(*BARS, 3, seed=5)
     canvas.rectangle(-0.285, -0.215, 0.285, 0.035, None, 3, 3)
     return canvas.inks()

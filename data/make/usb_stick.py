@@ -53,7 +53,7 @@ TEXTS = (
     (BACK, 0.04, -0.055, 30, 3, "S/N 4C53-00127"),
     (BACK, 0.20, 0.14, 30, 3, "5V 0.2A"),
 )
-BARS = (-0.30, 0.02, 0.05, 0.19)  # of the bar code: from and to right, from and to down
+BARS = (-0.30, 0.05, 0.02, 0.19)  # of the bar code: left, upper, right, lower
 
 
 def defect_normal(defect: dict) -> np.ndarray:
@@ -280,7 +280,6 @@ def _print_image(side: int) -> np.ndarray:
         canvas.draw.polygon(canvas.px(*bolt, -0.315, -0.06), 1)
         canvas.rectangle(-0.40, 0.085, 0.24, 0.095, 1)
         return canvas.inks()
-    left, right, upper, lower = BARS
-    canvas.bar_code(left, upper, right, lower, 3, seed=5)
+    canvas.bar_code(*BARS, 3, seed=5)
     canvas.rectangle(0.10, 0.03, 0.30, 0.09, None, 3, 4)
     return canvas.inks()
