@@ -138,6 +138,15 @@ def test_enlarging_keeps_the_picture():
     assert enlarged(image[..., :50], 1.5).shape[-2:] == (144, 80)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_cpu_enlarges_as_a_gpu_does(dtype, turned):
+    image = torch.rand(2, 3, 40, 56, dtype=dtype)[..., 3:]
+    image = image.contiguous(memory_format=torch.channels_last) if turned else image
+    wanted = torch.nn.functional.interpolate(image, (96, 128), mode="bicubic").clamp(0, 1)
+    torch.testing.assert_close(enlarged(image, 2.4), wanted, atol=1e-4, rtol=0)
+
+
 def test_what_differs_is_found_at_its_place_and_nothing_outside_the_window():
     models, cameras = pair(count=1500), [camera_at(7.0), camera_at(16.0, shift=0.8)]
     pictures = photos(models.colour, cameras)
