@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussian_renderer.camera import Intrinsics, unproject
+from piad.relight import places_held
 
 if TYPE_CHECKING:
     from gaussian_renderer.camera import Camera
@@ -103,7 +104,12 @@ class GalleryDetail:
         depth = seen.depth[:, 0]
         viewmats = torch.stack([camera.world_to_camera for camera in cameras]).to(depth)
         points = world_points(depth, viewmats, [camera.intrinsics for camera in cameras])
-        total, weights = torch.zeros_like(seen.image), torch.zeros_like(seen.depth)
+        covered = seen.alpha[:, :1] > COVERED
+        places = places_held(covered.flatten(2))
+        if places is not None:
+            points = points.flatten(2).index_select(2, places)[:, :, None]
+        total = points.new_zeros(len(points), seen.image.shape[1], *points.shape[2:])
+        weights = torch.zeros_like(total[:, :1])
         for rank in range(max(map(len, nearest))):
             # A camera whose views have run out asks one of them that doesn't count.
             asked = [views[rank] if rank < len(views) else (0, math.inf) for views in nearest]
@@ -115,7 +121,12 @@ class GalleryDetail:
             weight = visible * torch.tensor(aside).to(points)[:, None, None, None]
             total.addcmul_(found, weight)
             weights += weight
-        return total.mul_((seen.alpha[:, :1] > COVERED) / (weights + DOUBT))
+        total /= weights + DOUBT
+        if places is not None:
+            whole = torch.zeros_like(seen.image)
+            whole.flatten(2).index_copy_(2, places, total[:, :, 0])
+            total = whole
+        return total.mul_(covered)
 
     def _direction(self, camera: Camera) -> Tensor:
         """Unit vector from the object's centre to the camera, [3], float64."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.area import area_average
-from piad.relight import MAD_TO_SIGMA, masked_median
+from piad.relight import MAD_TO_SIGMA, masked_median, places_held
 
 ROUNDS = 2  # refits with robust weights
 OUTLIER_SCALES = 3.0  # residuals of so many robust standard deviations count a quarter
@@ -42,18 +42,32 @@ def carry_features(photo: Tensor, flawless: Tensor, alpha: Tensor, ridge: float)
     inside = area_average(alpha, photo.shape[-2:]) > 0.5
     enough = inside.sum((2, 3)).unsqueeze(2) >= LEAST_PLACES  # [P, 1, 1]
     x, y, mask = flawless.flatten(2), photo.flatten(2), inside.flatten(2).to(photo)  # [P, C, n]
+    matrix, shift = _robust_map(*_on_object(x, y, mask), ridge)
+    matrix = torch.where(enough, matrix, torch.eye(x.shape[1], device=x.device, dtype=x.dtype))
+    shift = torch.where(enough, shift, 0)
+    return torch.baddbmm(shift, matrix, x).unflatten(2, inside.shape[-2:])
+
+
+def _on_object(x: Tensor, y: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y [P, C, n], mask [P, 1, n], on a CPU without the backdrop's cells."""
+    places = places_held(mask)
+    if places is None or len(places) == 0:
+        return x, y, mask
+    return tuple(values.index_select(2, places) for values in (x, y, mask))
+
+
+def _robust_map(x: Tensor, y: Tensor, mask: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """M [P, C, C] and t [P, C, 1] of y = M x + t where mask [P, 1, n] is 1, of x, y [P, C, n]."""
     scratch = torch.empty_like(x)  # on CPUs fresh memory costs more than the arithmetic
     matrix, shift = _least_squares(x, y, mask, ridge, scratch)
     for _ in range(ROUNDS):
         difference = torch.baddbmm(y, matrix, x, alpha=-1, out=scratch).sub_(shift)
         residual = difference.square_().sum(1, keepdim=True).sqrt_()
-        typical = masked_median(residual.unflatten(2, inside.shape[-2:]), inside)[..., 0]
+        typical = masked_median(residual[..., None], mask[..., None] > 0)[..., 0]
         scale = (MAD_TO_SIGMA * OUTLIER_SCALES * typical).clamp_min(TINY)
         weights = mask / (1 + (residual / scale).square()).square()
         matrix, shift = _least_squares(x, y, weights, ridge, scratch)
-    matrix = torch.where(enough, matrix, torch.eye(x.shape[1], device=x.device, dtype=x.dtype))
-    shift = torch.where(enough, shift, 0)
-    return torch.baddbmm(shift, matrix, x, out=scratch).unflatten(2, inside.shape[-2:])
+    return matrix, shift
 
 
 def _least_squares(

@@ -175,6 +175,14 @@ def masked_median(values: Tensor, inside: Tensor) -> Tensor:
     return flat.nanquantile(0.5, dim=-1).nan_to_num(0.0)[..., None, None]
 
 
+def places_held(masks: Tensor) -> Tensor | None:
+    """Indices among n of the pixels that any mask [P, 1, n] holds; None on GPUs.
+
+    Half of a close-up is backdrop. To count its pixels a GPU's host would have to wait.
+    """
+    return None if masks.is_cuda else masks.amax((0, 1)).nonzero()[:, 0]
+
+
 def length(vectors: Tensor) -> Tensor:
     """Euclidean length over the channels, [B, C, ...] -> [B, 1, ...].
 
