@@ -93,3 +93,33 @@ def test_idle_threads_spin_briefly_unless_the_user_says_otherwise(given):
     )
     wanted = None if "OMP_WAIT_POLICY" in given else given.get("GOMP_SPINCOUNT", "10000")
     assert done.stdout.strip() == str(wanted)
+
+
+KEPT = """
+import gc, platform, sys
+import torch
+from piad.cli import keep_freed_memory
+worked = keep_freed_memory() if sys.argv[1] == "keep" else False
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+torch.ones(1 << 20)
+before = resident()
+image = torch.ones(25 << 20)
+full = resident()
+del image
+gc.collect()
+print(platform.libc_ver()[0], worked, (resident() - before) / (full - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the memory in use")
+def test_freed_memory_is_kept_for_the_next_image():
+    found = {}
+    for way in ("keep", "leave"):
+        run = subprocess.run([sys.executable, "-c", KEPT, way], capture_output=True, text=True)
+        library, worked, share = run.stdout.split()
+        found[way] = float(share)
+        if library != "glibc":
+            pytest.skip("another C library")
+        assert worked == str(way == "keep")
+    assert found["keep"] > 0.9 and found["leave"] < 0.1
