@@ -32,7 +32,7 @@ from gaussian_renderer.errors import UserError
 from gaussian_renderer.files import atomic_path
 from piad.anomaly import DetectConfig
 from piad.anomaly_map import join_branches
-from piad.change_data import LAYERS, examples, unpacked
+from piad.change_data import LAYERS, SIDE, examples, unpacked
 from piad.change_net import KINDS, SHIPPED_WEIGHTS, ChangeNet, read_change_net
 from piad.cli import choose_device, progress, run_script
 from piad.config import PoseConfig
@@ -83,10 +83,21 @@ def teach(folder: Path, device: torch.device) -> Path:
 
 
 def load_examples(paths: Iterable[Path], device: torch.device) -> dict[str, Tensor]:
-    """All objects' examples on the device, as `change_data.examples`; `group`: object's number."""
+    """All objects' examples on the device, as `change_data.examples`; `group`: object's number.
+
+    Raises:
+        UserError: an object's examples are of another size than those before.
+    """
     parts: dict[str, list[Tensor]] = {}
     for number, path in enumerate(paths):
         one = torch.load(path, weights_only=True, map_location=device)
+        size, before = one["mask"].shape[1:], parts.get("mask", [one["mask"]])[0].shape[1:]
+        if size != before:
+            raise UserError(
+                f"{path} holds examples of {2 * size[-1]} px, other objects' are of "
+                f"{2 * before[-1]} px; remove those of another size than {SIDE} px, to compare "
+                "these objects anew"
+            )
         one["group"] = torch.full_like(one["label"], number)
         for key, values in one.items():
             parts.setdefault(key, []).append(values)

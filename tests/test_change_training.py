@@ -419,6 +419,14 @@ def test_training_goes_on_from_weights(tmp_path, monkeypatch):
         train_change.main([*common, "--runs", "2"])
 
 
+def test_examples_of_another_size_are_named(tmp_path):
+    paths = [tmp_path / "large.pt", tmp_path / "small.pt"]
+    for path, side in zip(paths, (48, 32), strict=True):
+        made_up(path, 0, side=side)
+    with pytest.raises(UserError, match="small.pt holds examples of 32 px.*of 48 px; remove"):
+        load_examples(paths, torch.device("cpu"))
+
+
 def test_too_few_objects_are_named(tmp_path):
     with pytest.raises(UserError, match="0 objects.*at least 20.*solid_objects"):
         train_change.main([str(tmp_path), "--device", "cpu"])
