@@ -20,6 +20,7 @@ from data.make import (
     gear,
     glasses,
     key,
+    knight,
     lights,
     masks,
     objects,
@@ -270,6 +271,7 @@ SOLIDS += [(caster, kind) for kind in ("missing", "dent", "cut")]
 SOLIDS += [(key, "missing")]
 SOLIDS += [(remote, kind) for kind in ("missing", "skewed")]
 SOLIDS += [(paper_cup, kind) for kind in ("dent", "tear", "missing")]
+SOLIDS += [(knight, kind) for kind in ("chip", "missing")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

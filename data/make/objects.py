@@ -46,6 +46,7 @@ OBJECTS = {
     "Key": Kind("key", ("missing", "burr", "scratch", "chip")),
     "Remote": Kind("remote", ("missing", "skewed", "scratch", "stain", "misprint")),
     "PaperCup": Kind("paper_cup", ("dent", "tear", "stain", "misprint", "missing")),
+    "Knight": Kind("knight", ("chip", "crack", "stain", "scratch", "missing")),
 }
 
 
