@@ -30,6 +30,7 @@ from data.make import (
     plug,
     reconstruct,
     remote,
+    shoe,
     tap,
     toy_car,
     usb_stick,
@@ -272,6 +273,7 @@ SOLIDS += [(key, "missing")]
 SOLIDS += [(remote, kind) for kind in ("missing", "skewed")]
 SOLIDS += [(paper_cup, kind) for kind in ("dent", "tear", "missing")]
 SOLIDS += [(knight, kind) for kind in ("chip", "missing")]
+SOLIDS += [(shoe, "peeled")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

@@ -47,6 +47,7 @@ OBJECTS = {
     "Remote": Kind("remote", ("missing", "skewed", "scratch", "stain", "misprint")),
     "PaperCup": Kind("paper_cup", ("dent", "tear", "stain", "misprint", "missing")),
     "Knight": Kind("knight", ("chip", "crack", "stain", "scratch", "missing")),
+    "Shoe": Kind("shoe", ("cut", "stain", "missing", "peeled", "misprint")),
 }
 
 
