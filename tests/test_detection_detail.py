@@ -57,6 +57,14 @@ def test_nothing_is_added_to_the_backdrop(plane):
     assert backdrop.any() and found[:, backdrop].abs().max() == 0
 
 
+def test_nothing_is_added_where_the_object_is_not_in_sight(plane):
+    camera = camera_at(40.0 * DISTANCE)
+    seen = plane.render_views([camera])
+    found = GalleryDetail(plane, gallery(plane, (0.0,), texture), 1).at([camera], seen)
+    assert seen.alpha.max() == 0
+    assert torch.equal(found, torch.zeros(1, 6, SIDE, SIDE))
+
+
 def test_a_place_that_a_photograph_does_not_see_takes_nothing_from_it():
     """A small square floats before the sheet; only its own pixels are marked in the photograph."""
     square = sheet(half=0.15, z=-1.0)
