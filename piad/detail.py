@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,28 +105,16 @@ class GalleryDetail:
         viewmats = torch.stack([camera.world_to_camera for camera in cameras]).to(depth)
         points = world_points(depth, viewmats, [camera.intrinsics for camera in cameras])
         covered = seen.alpha[:, :1] > COVERED
-        places = places_held(covered.flatten(2))
-        if places is not None:
-            points = points.flatten(2).index_select(2, places)[:, :, None]
-        total = points.new_zeros(len(points), seen.image.shape[1], *points.shape[2:])
-        weights = torch.zeros_like(total[:, :1])
-        for rank in range(max(map(len, nearest))):
-            # A camera whose views have run out asks one of them that doesn't count.
-            asked = [views[rank] if rank < len(views) else (0, math.inf) for views in nearest]
-            views = [self._view(index) for index, _ in asked]
-            stacked = torch.stack([view.stacked for view in views]).to(points.dtype)
-            matrices = torch.stack([view.to_image for view in views])
-            found, visible = look_up(stacked, matrices, points)
-            aside = [math.exp(-0.5 * (angle / ANGLE_DEG) ** 2) for _, angle in asked]
-            weight = visible * torch.tensor(aside).to(points)[:, None, None, None]
-            total.addcmul_(found, weight)
-            weights += weight
-        total /= weights + DOUBT
-        if places is not None:
-            whole = torch.zeros_like(seen.image)
-            whole.flatten(2).index_copy_(2, places, total[:, :, 0])
-            total = whole
-        return total.mul_(covered)
+        ranks = max(map(len, nearest))
+        # A camera whose views have run out asks one of them that doesn't count.
+        asked = [views + [(0, math.inf)] * (ranks - len(views)) for views in nearest]
+        aside = torch.tensor([[angle for _, angle in views] for views in asked])
+        weights = torch.exp(-0.5 * (aside / ANGLE_DEG) ** 2).to(points)
+        views = [[self._view(index) for index, _ in own] for own in asked]
+        matrices = torch.stack([torch.stack([view.to_image for view in own]) for own in views])
+        photos = (torch.stack([view.stacked for view in own]) for own in zip(*views, strict=True))
+        lent = at_object(lambda at: blended(at, weights, matrices, photos), points, covered)
+        return lent.mul_(covered)
 
     def _direction(self, camera: Camera) -> Tensor:
         """Unit vector from the object's centre to the camera, [3], float64."""
@@ -201,6 +189,41 @@ def look_up(stacked: Tensor, to_image: Tensor, points: Tensor) -> tuple[Tensor, 
     visible = inside & (sampled[:, 7] > COVERED)
     visible = visible & ((sampled[:, 6] - z).abs() < DEPTH_TOLERANCE * z)
     return sampled[:, :6].unflatten(2, size), visible.unflatten(1, size)[:, None]
+
+
+def blended(points: Tensor, weights: Tensor, matrices: Tensor, photos: Iterable[Tensor]) -> Tensor:
+    """Gallery views' differences at points of the world [N, 3, h, w], weighed: [N, 6, h, w].
+
+    As `GalleryDetail.at` has it.
+
+    Args:
+        weights: of V views, [N, V]; matrices: their `image_matrix`, [N, V, 3, 4]; photos: for each
+            view what `look_up` takes, [N, 8, H, W], of any type.
+    """
+    total = torch.zeros_like(points[:, :1]).repeat(1, 6, 1, 1)
+    known = torch.full_like(points[:, :1], DOUBT)
+    for weight, matrix, photo in zip(weights.T, matrices.unbind(1), photos, strict=True):
+        found, visible = look_up(photo.to(points), matrix, points)
+        own = visible * weight[:, None, None, None]
+        total.addcmul_(found, own)
+        known += own
+    return total / known
+
+
+def at_object(blend: Callable[[Tensor], Tensor], points: Tensor, inside: Tensor) -> Tensor:
+    """`blend` of points [N, 3, h, w]: [N, 6, h, w]; on a CPU of the object's alone, 0 elsewhere.
+
+    Args:
+        blend: takes points of one shape and returns six numbers of each.
+        inside: masks of the object, [N, 1, h, w]; points that any of them holds are looked at.
+    """
+    places = places_held(inside.flatten(2))
+    if places is None:
+        return blend(points)
+    found = blend(points.flatten(2).index_select(2, places)[:, :, None])
+    size = points.shape[2:]
+    whole = found.new_zeros(*found.shape[:2], size.numel())
+    return whole.index_copy_(2, places, found[:, :, 0]).unflatten(2, size)
 
 
 def image_matrix(camera: Camera) -> Tensor:

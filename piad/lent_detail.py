@@ -19,10 +19,10 @@ from gaussian_renderer.camera import Intrinsics
 from piad.detail import (
     ANGLE_DEG,
     COVERED,
-    DOUBT,
+    at_object,
+    blended,
     differences,
     image_matrix,
-    look_up,
     world_points,
 )
 from piad.scoring import image_size
@@ -77,19 +77,15 @@ class LentDetail:
         weights = torch.exp(-0.5 * (angles / ANGLE_DEG) ** 2).to(depth)
         chosen = chosen.to(depth.device)
         points = world_points(depth[:, 0], cameras.to(depth), intrinsics)
-        # Renderings of a pose one below the other: each photograph is fetched once for all.
-        points = points.unflatten(0, (times, count)).movedim(0, 2).flatten(2, 3)  # [N, 3, K h, w]
         photos = [self.stacked[index] for index in chosen.T]
         rows = (weights, self.matrices[chosen], *photos)
         inside = cover > COVERED
-        if points.is_cuda:
-            (lent,) = replayed("lent", _blended, (), (points, *rows))
-        else:  # the object alone
-            shown = inside.unflatten(0, (times, count)).any(1).flatten()
-            (found,) = _blended(points.flatten(2)[:, :, None, shown], *rows)
-            lent = points.new_zeros(count, 6, shown.numel())
-            lent[:, :, shown] = found[:, :, 0]
-            lent = lent.unflatten(2, points.shape[2:])
+        # Renderings of a pose one below the other: each photograph is fetched once for all.
+        points, shown = (
+            values.unflatten(0, (times, count)).movedim(0, 2).flatten(2, 3)
+            for values in (points, inside)
+        )  # [N, 3, K h, w], [N, 1, K h, w]
+        lent = at_object(lambda at: replayed("lent", _blended, (), (at, *rows))[0], points, shown)
         lent = lent.unflatten(2, (times, -1)).movedim(2, 0).flatten(0, 1)
         return lent * inside
 
@@ -114,19 +110,8 @@ def lent_detail(
 
 
 def _blended(points: Tensor, weights: Tensor, matrices: Tensor, *photos: Tensor) -> tuple[Tensor]:
-    """The photographs' differences at points [N, 3, h, w], weighed: [N, 6, h, w].
-
-    Args:
-        weights: [N, V]; matrices: [N, V, 3, 4]; photos: V of [N, 8, H, W].
-    """
-    total = torch.zeros_like(points[:, :1]).repeat(1, 6, 1, 1)
-    known = torch.full_like(points[:, :1], DOUBT)
-    for weight, matrix, photo in zip(weights.T, matrices.unbind(1), photos, strict=True):
-        found, visible = look_up(photo.to(points), matrix, points)
-        own = visible * weight[:, None, None, None]
-        total.addcmul_(found, own)
-        known += own
-    return (total / known,)
+    """`piad.detail.blended` as a recording takes it."""
+    return (blended(points, weights, matrices, photos),)
 
 
 def _shrunk(models: ModelPair, pair: tuple[View, View], shrink: int) -> Tensor:
