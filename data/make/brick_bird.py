@@ -11,7 +11,7 @@ import numpy as np
 
 from .cameras import random_direction
 from .lights import smoothstep
-from .marks import described, scratched
+from .marks import described, face_axes, scratched
 from .mesh import Mesh, both, box, cylinder, mesh_from_distance, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -413,8 +413,7 @@ def _scored(points, defect) -> np.ndarray:
 def _cover(points, defect) -> np.ndarray:
     """How much a smear hides of what lies below, [N] from 0 to 1."""
     away, normal = points - np.array(defect["centre"]), np.array(defect["normal"])
-    side = unit(np.cross(normal, np.eye(3)[np.abs(normal).argmin()]))
-    line = np.cos(defect["angle"]) * side + np.sin(defect["angle"]) * np.cross(normal, side)
+    line, _ = face_axes(normal, defect["angle"], np.eye(3)[np.abs(normal).argmin()])
     along = away @ line
     rest = (away**2).sum(1) - along**2
     reach = np.sqrt((along / defect["stretch"]) ** 2 + rest) / defect["radius"]

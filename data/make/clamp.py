@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, first_met, ink_distance, interpolated, solid_with_parts, union
+from .marks import described, first_met, ink_distance, marked_face, solid_with_parts, union
 from .mesh import Mesh, both, box, cylinder, rod, smooth_min, thread_depth, unit
 from .noise import fractal_noise_3d
 
@@ -161,10 +161,9 @@ def _letters(x, y, z):
     middle, half, long = LETTERS
     value = np.full_like(x, 1)
     for side in TEXTS:
-        near = (side * y > 0) & (np.abs(x - middle) < half) & (np.abs(z - MIDDLE) < long)
-        right, down = z[near] - MIDDLE, -side * (x[near] - middle)  # they run upwards
-        column, row = (right + long) * PX - 0.5, (down + half) * PX - 0.5
-        value[near] = interpolated(_letter_image(side), column, row)
+        facing = side * y > 0
+        right, down = z[facing] - MIDDLE, -side * (x[facing] - middle)  # they run upwards
+        value[facing] = marked_face(_letter_image(side), right, down, (long, half), PX)
     return value
 
 

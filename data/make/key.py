@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .lights import smoothstep
-from .marks import described, ink_distance, interpolated, scratched, solid_with_parts, union
+from .marks import described, ink_distance, marked_face, scratched, solid_with_parts, union
 from .mesh import Mesh, both, box, cylinder, smooth_min, unit
 from .noise import fractal_noise_3d
 
@@ -164,13 +164,11 @@ def _bow(x, y, z, defect):
 
 def _letters(x, y, z):
     """Distance-like value of the logo in front and of the number at the back, endless along y."""
-    (half_x, half_z), value = FACE, np.full_like(x, 1)
+    value = np.full_like(x, 1)
     for side in (FRONT, BACK):
-        near = (side * y > 0) & (np.abs(x - FACE_X) < half_x) & (np.abs(z) < half_z)
-        # they are read with the blade pointing down
-        right, down = -side * z[near], x[near] - FACE_X
-        column, row = (right + half_z) * PX - 0.5, (down + half_x) * PX - 0.5
-        value[near] = interpolated(_letter_image(side), column, row)
+        facing = side * y > 0
+        right, down = -side * z[facing], x[facing] - FACE_X  # read with the blade pointing down
+        value[facing] = marked_face(_letter_image(side), right, down, FACE[::-1], PX)
     return value
 
 

@@ -15,7 +15,7 @@ from .marks import (
     described,
     first_met,
     ink_distance,
-    interpolated,
+    marked_face,
     scratched,
     solid_with_parts,
     union,
@@ -289,13 +289,9 @@ def _eyes(x, y, z):
 
 def _marked(x, y, z):
     """Distance-like value of the burnt-in mark, endless along the radius."""
-    azimuth, level, half_x, half_y = MARK
+    azimuth, level, *half = MARK
     turn = (np.arctan2(y, x) - azimuth + np.pi) % (2 * np.pi) - np.pi
-    right, down, value = DISCS[0][0] * turn, level - z, np.full_like(x, 1)
-    near = (np.abs(right) < half_x) & (np.abs(down) < half_y)
-    column, row = (right[near] + half_x) * PX - 0.5, (down[near] + half_y) * PX - 0.5
-    value[near] = interpolated(_mark_image(), column, row)
-    return value
+    return marked_face(_mark_image(), DISCS[0][0] * turn, level - z, half, PX)
 
 
 @cache
@@ -410,10 +406,10 @@ def mesh(defect: dict | None = None) -> Mesh:
     inner = wooden & (_flawless_wood(x, y, z) < -0.005)  # beds of the inlays
     look[inner] = (*GLUE, 0, 0.7)
     foot = np.abs(np.hypot(x, y) - DISCS[0][0]) < 0.03
-    burnt = wooden & foot & (_marked(x, y, z) < 0.003)
-    scorched = smoothstep((0.022 - _marked(x, y, z)) / 0.022) * foot * wooden
+    mark = _marked(x, y, z)
+    scorched = smoothstep((0.022 - mark) / 0.022) * foot * wooden
     look[:, :3] *= (1 - 0.45 * scorched)[:, None]
-    look[burnt] = (*BURNT, 0, 0.6)
+    look[wooden & foot & (mark < 0.003)] = (*BURNT, 0, 0.6)
     solid.normals = unit(solid.normals)
     fine = np.stack([fractal_noise_3d(points, 70, seed, 2) for seed in (14, 15, 16)], 1)
     broad = np.stack([fractal_noise_3d(points, 16, seed, 2) for seed in (17, 18, 19)], 1)

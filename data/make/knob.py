@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .lathe import turned_mesh
 from .lights import smoothstep
+from .marks import face_axes
 from .mesh import Mesh, unit
 from .noise import fractal_noise_3d
 
@@ -145,9 +146,8 @@ def _cut_depth(points, defect):
         reach = np.linalg.norm(away, axis=-1) / defect["radius"] + 0.12 * rough
         return defect["depth"] * np.sqrt(np.clip(1 - reach**2, 0, 1)) * (1 + 0.15 * rough)
     normal = np.array(defect["normal"])
-    side = unit(np.cross(normal, [0.3, 0.2, 1.0]))
-    line = np.cos(defect["angle"]) * side + np.sin(defect["angle"]) * np.cross(normal, side)
-    along, across = away @ line, away @ np.cross(normal, line)
+    axes = face_axes(normal, defect["angle"], (0.3, 0.2, 1.0))
+    along, across = (away @ axis for axis in axes)
     across = across + 0.02 * np.sin(along * 9)
     width = defect["width"] * np.clip(1 - (along / defect["length"]) ** 2, 0, 1)
     inside = (np.abs(across) < width) & (np.abs(away @ normal) < 0.3)

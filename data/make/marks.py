@@ -73,6 +73,18 @@ def solid_with_parts(
     return solid, np.stack([x, y, z], 1), np.abs(parts(x, y, z, defect)).argmin(0)
 
 
+def face_axes(normal, angle: float, across=(0.1, 0.1, 1.0)) -> tuple[np.ndarray, np.ndarray]:
+    """A line on a face, and what is aside of it, [3] each.
+
+    Args:
+        normal: of the face, [3]; angle, across: radians about it from where it meets the direction
+            `across` [3] at right angles.
+    """
+    side = unit(np.cross(normal, across))
+    line = np.cos(angle) * side + np.sin(angle) * np.cross(normal, side)
+    return line, np.cross(normal, line)
+
+
 def scratched(
     points, defect: dict, normal=None, across=(0.1, 0.1, 1.0), reach: float = 0.1
 ) -> np.ndarray:
@@ -84,9 +96,7 @@ def scratched(
     """
     away = points - np.array(defect["centre"])
     normal = np.array(defect["normal"]) if normal is None else normal
-    side = unit(np.cross(normal, across))
-    line = np.cos(defect["angle"]) * side + np.sin(defect["angle"]) * np.cross(normal, side)
-    along, across = away @ line, away @ np.cross(normal, line)
+    along, across = (away @ axis for axis in face_axes(normal, defect["angle"], across))
     width = defect["width"] * np.clip(1 - (along / defect["length"]) ** 2, 0, 1)
     on_face = np.abs(away @ normal) < reach
     return on_face & (np.abs(across + 0.015 * np.sin(along * 11)) < width)
@@ -118,6 +128,20 @@ def ink_distance(image, px: float) -> np.ndarray:
     ink = np.asarray(image) > 127
     away = ndimage.distance_transform_edt(~ink) - ndimage.distance_transform_edt(ink)
     return (ndimage.gaussian_filter(away, 0.7) / px).astype(np.float32)
+
+
+def marked_face(image: np.ndarray, right, down, half, px: float) -> np.ndarray:
+    """Distance-like value of marks on a face, endless across it; 1 beyond their picture.
+
+    Args:
+        image: an `ink_distance`, [rows, columns]; right, down: places about its middle, arrays of
+            one shape; half: its width and height, halved; px: pixels per world unit.
+    """
+    value = np.full_like(right, 1)
+    near = (np.abs(right) < half[0]) & (np.abs(down) < half[1])
+    column, row = (right[near] + half[0]) * px - 0.5, (down[near] + half[1]) * px - 0.5
+    value[near] = interpolated(image, column, row)
+    return value
 
 
 def inked_face(printed, points, axes, misprint: dict | None) -> np.ndarray:

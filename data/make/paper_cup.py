@@ -14,7 +14,7 @@ from .lights import smoothstep
 from .marks import (
     described,
     ink_distance,
-    interpolated,
+    marked_face,
     picked,
     rolled_ink,
     solid_with_parts,
@@ -213,13 +213,9 @@ def _lid(x, y, z, defect):
 
 def _letters(x, y):
     """Distance-like value of the lid's letters, endless along z; read from the sip edge."""
-    (half_x, half_y), value = LETTERS, np.full_like(x, 1)
     cos, sin = np.cos(SIP[0]), np.sin(SIP[0])
     right, down = y * cos - x * sin, x * cos + y * sin
-    near = (np.abs(right) < half_x) & (np.abs(down) < half_y)
-    column, row = (right[near] + half_x) * PX - 0.5, (down[near] + half_y) * PX - 0.5
-    value[near] = interpolated(_letter_image(), column, row)
-    return value
+    return marked_face(_letter_image(), right, down, LETTERS, PX).astype(x.dtype, copy=False)
 
 
 @cache

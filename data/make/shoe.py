@@ -7,16 +7,16 @@ The upper is a shell about a filled form whose distance is kept on the mesh's ow
 from functools import cache
 
 import numpy as np
-from PIL import Image
 
 from .canvas import Canvas
 from .lights import smoothstep
 from .marks import (
     described,
+    face_axes,
     first_met,
     ink_distance,
     inked_face,
-    interpolated,
+    marked_face,
     picked,
     solid_with_parts,
     union,
@@ -376,12 +376,9 @@ def _along_slit(x, y, z, defect):
     """Places along and across a cut and out of the surface, from its middle."""
     away = [v - c for v, c in zip((x, y, z), defect["centre"], strict=True)]
     normal = unit(np.array(defect["normal"]))
-    side = unit(np.cross(normal, [0.1, 0.1, 1.0]))
-    cos, sin = np.cos(defect["angle"]), np.sin(defect["angle"])
-    line = cos * side + sin * np.cross(normal, side)
     along, across, out = (
         sum(v * n for v, n in zip(away, axis, strict=True))
-        for axis in (line, np.cross(normal, line), normal)
+        for axis in (*face_axes(normal, defect["angle"]), normal)
     )
     phase = defect["seed"] % 7
     wander = 0.010 * np.sin(19 * along + phase) + 0.003 * np.sin(120 * along - phase)
@@ -477,12 +474,7 @@ def _sole(x, y, z, form, outside, defect):
 
 def _lettered(x, y):
     """Distance-like value of the letters below the arch, as deep as space."""
-    (half_x, half_y), value = HALF_LETTERS, np.full_like(x, 1)
-    right, down = x - ARCH[0], y - MIDDLE
-    near = (np.abs(right) < half_x) & (np.abs(down) < half_y)
-    at = (right[near] + half_x) * PX - 0.5, (down[near] + half_y) * PX - 0.5
-    value[near] = interpolated(_letter_image(), *at)
-    return value
+    return marked_face(_letter_image(), x - ARCH[0], y - MIDDLE, HALF_LETTERS, PX)
 
 
 @cache
@@ -572,9 +564,9 @@ def mesh(defect: dict | None = None) -> Mesh:
     frame = box(y, z - (low + high) / 2, 0 * y, (half - 0.013, (high - low) / 2 - 0.013, 1), 0.015)
     sewn = (part == LOOP) & (np.abs(frame) < 0.005) & (np.sin(2 * np.pi * (y + z) / 0.03) > -0.3)
     look[sewn, :3] = THREAD
-    _, lengths, tips = _lace_tree(_lost_stretch(defect))
+    tree, lengths, tips = _lace_tree(_lost_stretch(defect))
     cord = part == LACES
-    nearest = _lace_tree(_lost_stretch(defect))[0].query(points[cord])[1]
+    nearest = tree.query(points[cord])[1]
     braid = np.sin(2 * np.pi * lengths[nearest] / 0.020) * np.sin(40 * np.pi * (y - z)[cord])
     look[cord, :3] *= (1 + 0.14 * braid + 0.05 * grain[cord])[:, None]
     look[np.flatnonzero(cord)[tips[nearest]]] = (*TIP, 0, 0.3)
@@ -644,10 +636,7 @@ def _spill(look, points, defect) -> None:
     """Mud in splashes; glue, oil and ink in spots, glue and oil a little run."""
     of, away = int(defect["of"]), points - np.array(defect["centre"])
     normal = unit(np.array(defect["normal"]))
-    side = unit(np.cross(normal, [0.1, 0.1, 1.0]))
-    up, deep = np.cross(normal, side), away @ normal
-    cos, sin = np.cos(defect["angle"]), np.sin(defect["angle"])
-    along, across = away @ (cos * side + sin * up), away @ (cos * up - sin * side)
+    along, across, deep = (away @ v for v in (*face_axes(normal, defect["angle"]), normal))
     near = np.sqrt((along / 1.25) ** 2 + (across / 0.8) ** 2 + (0.6 * deep) ** 2)
     near = near / defect["radius"] + 0.17 * fractal_noise_3d(points, 11, defect["seed"], 2)
     near = near + 0.13 * fractal_noise_3d(points, 31, defect["seed"] + 2, 3)
@@ -710,5 +699,4 @@ def _badge_image() -> np.ndarray:
     half_y, half_x = HALF_BADGE
     canvas.rectangle(0.006 - half_y, 0.006 - half_x, half_y - 0.006, half_x - 0.006, 1)
     canvas.write(0, 0, 21, 2, "VARRO")
-    image = canvas.image
-    return np.asarray(Image.fromarray(np.pad(np.asarray(image), 2)), int)
+    return np.pad(canvas.inks(), 2)

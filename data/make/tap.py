@@ -13,7 +13,7 @@ from .lights import smoothstep
 from .marks import (
     described,
     ink_distance,
-    interpolated,
+    marked_face,
     picked,
     scratched,
     solid_with_parts,
@@ -167,9 +167,9 @@ def _letters(x, y, h):
     """Distance-like value of the raised marks, as deep as space."""
     value = np.full_like(x, 1)
     for side in TEXTS:
-        near = (side * y > 0) & (np.abs(x) < PAD[0]) & (np.abs(h) < PAD[2])
-        column, row = (PAD[0] - side * x[near]) * PX - 0.5, (PAD[2] - h[near]) * PX - 0.5
-        value[near] = interpolated(_letter_image(side), column, row)
+        facing = side * y > 0
+        right, down = -side * x[facing], -h[facing]
+        value[facing] = marked_face(_letter_image(side), right, down, (PAD[0], PAD[2]), PX)
     return value
 
 
