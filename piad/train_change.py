@@ -91,7 +91,8 @@ def load_examples(paths: Iterable[Path], device: torch.device) -> dict[str, Tens
     parts: dict[str, list[Tensor]] = {}
     for number, path in enumerate(paths):
         one = torch.load(path, weights_only=True, map_location=device)
-        size, before = one["mask"].shape[1:], parts.get("mask", [one["mask"]])[0].shape[1:]
+        usual = parts["mask"][0] if parts else one["mask"]
+        size, before = (mask.shape[1:] for mask in (one["mask"], usual))
         if size != before:
             raise UserError(
                 f"{path} holds examples of {2 * size[-1]} px, other objects' are of "
