@@ -2,9 +2,10 @@
 
 A knob with fourteen dots is nearly itself when turned by one of them, and start poses are found for
 a few sides alone. Once per object its twins are sought: turns after which it looks like itself. All
-of them are tried on every query. A doubtful query is turned about the axes of the object's spread
-before, or where there are twins, upside down and all around their axis. The most alike are refined
-too; of what comes of it that counts whose features differ least from the query's (`piad.sides`).
+of them are tried on every query, and what lies between them and looks as much like it: a cup is
+round but for its print. A doubtful query is turned about the axes of the object's spread before, or
+where there are twins, upside down and all around their axis. The most alike are refined too; of
+what comes of it that counts whose features differ least from the query's (`piad.sides`).
 Measured in docs/method_refinement.md.
 """
 
@@ -52,6 +53,8 @@ REGULAR = 0.7  # share of the twins that are multiples of one turn where all its
 NEAR_MULTIPLE = 1 / 6  # of that turn: a twin so near to a multiple of it is one
 SAME_DEG = 5.0  # poses that differ by less are of one side: a gear has many
 TWIN_BEHIND, BEHIND = 0.2, 0.1  # agreement, likeness that a turned pose may lack, not yet refined
+BETWEEN = 12  # turns between twins that features look at, at most
+BESIDE_DEG = 7.0  # a turn that is nearer to a twin isn't between: steps reach it from there
 DOUBT = 0.4  # share of the gallery's own agreement below which a pose is doubtful
 
 
@@ -122,12 +125,23 @@ def look_around(
         target: the query, stacked and small; pose: world_to_camera [4, 4], float64, on the CPU.
         step: degrees between turns; itself: whether the pose counts too.
     """
-    degrees = torch.arange(0, 360, step, dtype=torch.float64)
+    degrees = _around(step)
     poses = pose @ axis.turns(degrees)
     likeness = small_likeness(target, poses, models)
     peak = (likeness >= likeness.roll(1)) & (likeness > likeness.roll(-1))
     peak &= (degrees > 0) | itself
     return Turned(poses[peak], likeness[peak])
+
+
+def _around(step: float) -> Tensor:
+    """Degrees once around."""
+    return torch.arange(0, 360, step, dtype=torch.float64)
+
+
+def _apart_from(known: Tensor, poses: Tensor) -> Tensor:
+    """Which of poses [N, 4, 4] are turned by more than BESIDE_DEG from all known ones [M, 4, 4]."""
+    cosines = (torch.einsum("nij,mij->nm", poses[:, :3, :3], known[:, :3, :3]) - 1) / 2
+    return cosines.amax(1) < math.cos(math.radians(BESIDE_DEG))
 
 
 def upside_down(axis: Axis) -> Tensor:
@@ -278,6 +292,8 @@ class Turns:
     def rivals(self, target: Target, found: RefinedPose, count: int) -> list[Tensor]:
         """Twins [4, 4] of a refined pose that look about as much like the query.
 
+        Where features tell sides apart, turns between twins as well.
+
         Args:
             target: the query, not stacked; count: of poses at most.
         """
@@ -289,9 +305,27 @@ class Turns:
         agreement = torch.tensor(closeness_of(queries, poses, self.models, self.weight))[:, 1]
         near = agreement > found.agreement - TWIN_BEHIND
         turned = Turned(poses[near], agreement[near])
-        if self.sides is not None and near.any():
-            turned = replace(turned, likeness=-self.sides.differences(target, turned.poses))
+        if self.sides is not None:
+            between = self._between(at_scale(full, SCALE), torch.cat([pose[None], poses]))
+            candidates = torch.cat([turned.poses, between])
+            if len(candidates):
+                differences = self.sides.differences(target, candidates)
+                turned = Turned(candidates, -differences)
         return list(turned.best(count).poses)
+
+    def _between(self, small: Target, known: Tensor) -> Tensor:
+        """Poses [N, 4, 4] about the twins' axis that look as much like a query, beside known ones.
+
+        Args:
+            small: the query, stacked; known: the pose found and its twins, [1 + K, 4, 4].
+        """
+        axis, pose = _axis_of(self.twins[0], self.models), known[0]
+        if not _apart_from(known, pose @ axis.turns(_around(STEP_DEG))).any():
+            return known[:0]
+        around = look_around(small, pose, axis, self.models)
+        least = small_likeness(small, pose[None], self.models).item() - BEHIND
+        kept = (around.likeness > least) & _apart_from(known, around.poses)
+        return Turned(around.poses[kept], around.likeness[kept]).best(BETWEEN).poses
 
     def other_sides(self, target: Target, found: RefinedPose, count: int) -> list[Tensor]:
         """Poses [4, 4] that look about as much like the query, of sides that no twin gives.
@@ -360,13 +394,15 @@ def refine_turned(
 ) -> list[RefinedPose | None]:
     """Refined poses, or what shows the side that a query shows about them.
 
+    A side that would be refused doesn't count where another wouldn't.
+
     Args:
-        own: the gallery's own agreement (`piad.refusal`); None: no pose is doubtful.
+        own: the gallery's own agreement (`piad.refusal`); None: no pose is doubtful or refused.
     """
-    limit = 0.0 if own is None else DOUBT * own
+    doubted, refused = (0.0 if own is None else s * own for s in (DOUBT, cfg.refuse_below))
     chosen = list(refined)
     # twins last: they are those of the better side
-    for seek, below in ((turns.other_sides, limit), (turns.rivals, math.inf)):
+    for seek, below in ((turns.other_sides, doubted), (turns.rivals, math.inf)):
         tried = [
             (index, pose)
             for index, (target, found) in enumerate(zip(targets, chosen, strict=True))
@@ -381,6 +417,7 @@ def refine_turned(
             beside.setdefault(index, []).append(found)
         for index, others in beside.items():
             found = turns.best_first(targets[index], [chosen[index], *others])
+            found.sort(key=lambda one: one.agreement < refused)
             chosen[index] = _with_rival(found, chosen[index])
     return chosen
 

@@ -14,7 +14,7 @@ from gaussian_renderer.se3 import pose_error
 from piad import turns
 from piad.models import ModelPair
 from piad.pose import refine_pose
-from piad.refine_config import RefineConfig
+from piad.refine_config import RefineConfig, RefinedPose
 from piad.target import Target
 from piad.turns import Axis, Turns, object_turns, refine_turned, twin_turns
 from tests.gaussian_scene import look_at
@@ -77,7 +77,7 @@ def flower(device="cpu", marked=True, lopsided=False):
     return solid_pair(means, colours, 0.045, device)
 
 
-def column():
+def column(device="cpu"):
     """Round and patterned: its outline is the same from all sides, its surface nowhere."""
     heights = torch.linspace(-0.9, 0.9, 24)
     angles = torch.arange(36) * (2 * math.pi / 36)
@@ -86,7 +86,7 @@ def column():
     g = torch.Generator().manual_seed(3)
     coarse = torch.rand(1, 3, 6, 9, generator=g)
     colours = torch.nn.functional.interpolate(coarse, (24, 36)).flatten(2)[0].T
-    return solid_pair(means, colours, 0.05)
+    return solid_pair(means, colours, 0.05, device)
 
 
 def cog():
@@ -224,6 +224,53 @@ def test_a_doubtful_query_of_an_object_with_twins_is_turned_upside_down_too():
     (found,) = refine_turned([target], [first], own, 1.0, CFG)
     assert pose_error(found.world_to_camera, true)[0] < 0.1
     assert found.steps > first.steps and len(found.trace) > len(first.trace)
+
+
+class ByTruth:
+    """Sides that differ by how far their poses are from a true one."""
+
+    def __init__(self, true):
+        self.true = true
+
+    def differences(self, target, poses):
+        return torch.tensor([pose_error(pose, self.true)[0] for pose in poses])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_turns_between_twins_are_looked_at_where_features_tell_sides_apart(device):
+    models, true = column(device), CAMERAS[0].world_to_camera
+    target = query_of(models, CAMERAS[0])
+    upright = Axis(torch.zeros(3).double(), torch.tensor([0.0, 0, 1]).double())
+    twins = upright.turns(torch.tensor([60.0, 120.0, 180.0, 240.0, 300.0]))
+    wrong = true @ upright.turns(torch.tensor([90.0]))[0]
+    first = RefinedPose(wrong, 0.1, 1, "converged", 0.0, [wrong], agreement=0.1)
+    alone = Turns(models, twins, 0.6).rivals(target, first, 50)
+    assert min(pose_error(pose, true)[0] for pose in alone) > 20
+    told = Turns(models, twins, 0.6, ByTruth(true)).rivals(target, first, 50)
+    assert pose_error(told[0], true)[0] < 2
+    known = [wrong, *(wrong @ twins)]
+    between = [p for p in told if all((p - k).abs().max() > 1e-9 for k in known)]
+    assert between and all(pose_error(p, k)[0] > 5 for p in between for k in known)
+    # twins so near to each other leave nothing between
+    dense = upright.turns(torch.arange(10.0, 360, 10))
+    told = Turns(models, dense, 0.6, ByTruth(true)).rivals(target, first, 50)
+    assert all(min((p - wrong @ k).abs().max() for k in dense) < 1e-9 for p in told)
+
+
+def test_a_side_that_would_be_refused_loses_to_one_that_would_not(monkeypatch):
+    models, true = flower(), CAMERAS[0].world_to_camera
+    target = query_of(models, CAMERAS[0])
+    first = RefinedPose(true, 0.1, 1, "converged", 0.0, [true], agreement=0.1)
+    turned = true @ TILTED.turns(torch.tensor([72.0]))[0]
+    aside = replace(first, world_to_camera=turned, agreement=0.3)
+    monkeypatch.setattr(turns, "refine_poses", lambda asked, *_: [aside] * len(asked))
+    sides = Turns(models, TILTED.turns(torch.tensor([72.0])), 0.6, ByTruth(true))
+    (kept,) = refine_turned([target], [first], sides, None, CFG)
+    assert kept.agreement == 0.1 and kept.rival_agreement == 0.3
+    (found,) = refine_turned([target], [first], sides, 1.0, replace(CFG, refuse_below=0.2))
+    assert found.agreement == 0.3 and found.rival_agreement == 0.1
+    (kept,) = refine_turned([target], [first], sides, 1.0, replace(CFG, refuse_below=0.05))
+    assert kept.agreement == 0.1
 
 
 def test_twins_are_sought_once(tmp_path, monkeypatch, capsys):
