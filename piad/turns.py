@@ -2,10 +2,11 @@
 
 A knob with fourteen dots is nearly itself when turned by one of them, and start poses are found for
 a few sides alone. Once per object its twins are sought: turns after which it looks like itself. All
-of them are tried on every query, and what lies between them and looks as much like it: a cup is
-round but for its print. A doubtful query is turned about the axes of the object's spread before, or
-where there are twins, upside down and all around their axis. The most alike are refined too; of
-what comes of it that counts whose features differ least from the query's (`piad.sides`).
+of them are tried on every query, and where they are many, what lies between them and looks as much
+like it: a cup is round but for its print. A doubtful query is turned about the axes of the object's
+spread before, or where there are twins, upside down and all around their axis. The most alike are
+refined too; of what comes of it that counts whose features differ least from the query's
+(`piad.sides`).
 Measured in docs/method_refinement.md.
 """
 
@@ -53,6 +54,7 @@ REGULAR = 0.7  # share of the twins that are multiples of one turn where all its
 NEAR_MULTIPLE = 1 / 6  # of that turn: a twin so near to a multiple of it is one
 SAME_DEG = 5.0  # poses that differ by less are of one side: a gear has many
 TWIN_BEHIND, BEHIND = 0.2, 0.1  # agreement, likeness that a turned pose may lack, not yet refined
+ROUND = 6  # twins from which on an object may be round: any turn may look like the query then
 BETWEEN = 12  # turns between twins that features look at, at most
 BESIDE_DEG = 7.0  # a turn that is nearer to a twin isn't between: steps reach it from there
 DOUBT = 0.4  # share of the gallery's own agreement below which a pose is doubtful
@@ -292,7 +294,7 @@ class Turns:
     def rivals(self, target: Target, found: RefinedPose, count: int) -> list[Tensor]:
         """Twins [4, 4] of a refined pose that look about as much like the query.
 
-        Where features tell sides apart, turns between twins as well.
+        Where features tell sides apart, turns between many twins as well.
 
         Args:
             target: the query, not stacked; count: of poses at most.
@@ -306,11 +308,12 @@ class Turns:
         near = agreement > found.agreement - TWIN_BEHIND
         turned = Turned(poses[near], agreement[near])
         if self.sides is not None:
-            between = self._between(at_scale(full, SCALE), torch.cat([pose[None], poses]))
-            candidates = torch.cat([turned.poses, between])
+            candidates = turned.poses
+            if len(self.twins) >= ROUND:
+                between = self._between(at_scale(full, SCALE), torch.cat([pose[None], poses]))
+                candidates = torch.cat([candidates, between])
             if len(candidates):
-                differences = self.sides.differences(target, candidates)
-                turned = Turned(candidates, -differences)
+                turned = Turned(candidates, -self.sides.differences(target, candidates))
         return list(turned.best(count).poses)
 
     def _between(self, small: Target, known: Tensor) -> Tensor:
@@ -394,15 +397,13 @@ def refine_turned(
 ) -> list[RefinedPose | None]:
     """Refined poses, or what shows the side that a query shows about them.
 
-    A side that would be refused doesn't count where another wouldn't.
-
     Args:
-        own: the gallery's own agreement (`piad.refusal`); None: no pose is doubtful or refused.
+        own: the gallery's own agreement (`piad.refusal`); None: no pose is doubtful.
     """
-    doubted, refused = (0.0 if own is None else s * own for s in (DOUBT, cfg.refuse_below))
+    limit = 0.0 if own is None else DOUBT * own
     chosen = list(refined)
     # twins last: they are those of the better side
-    for seek, below in ((turns.other_sides, doubted), (turns.rivals, math.inf)):
+    for seek, below in ((turns.other_sides, limit), (turns.rivals, math.inf)):
         tried = [
             (index, pose)
             for index, (target, found) in enumerate(zip(targets, chosen, strict=True))
@@ -417,7 +418,6 @@ def refine_turned(
             beside.setdefault(index, []).append(found)
         for index, others in beside.items():
             found = turns.best_first(targets[index], [chosen[index], *others])
-            found.sort(key=lambda one: one.agreement < refused)
             chosen[index] = _with_rival(found, chosen[index])
     return chosen
 

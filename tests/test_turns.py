@@ -241,36 +241,20 @@ def test_turns_between_twins_are_looked_at_where_features_tell_sides_apart(devic
     models, true = column(device), CAMERAS[0].world_to_camera
     target = query_of(models, CAMERAS[0])
     upright = Axis(torch.zeros(3).double(), torch.tensor([0.0, 0, 1]).double())
-    twins = upright.turns(torch.tensor([60.0, 120.0, 180.0, 240.0, 300.0]))
+    twins = upright.turns(torch.arange(50.0, 360, 50))
     wrong = true @ upright.turns(torch.tensor([90.0]))[0]
     first = RefinedPose(wrong, 0.1, 1, "converged", 0.0, [wrong], agreement=0.1)
     alone = Turns(models, twins, 0.6).rivals(target, first, 50)
-    assert min(pose_error(pose, true)[0] for pose in alone) > 20
+    assert min(pose_error(pose, true)[0] for pose in alone) > 15
     told = Turns(models, twins, 0.6, ByTruth(true)).rivals(target, first, 50)
     assert pose_error(told[0], true)[0] < 2
     known = [wrong, *(wrong @ twins)]
     between = [p for p in told if all((p - k).abs().max() > 1e-9 for k in known)]
     assert between and all(pose_error(p, k)[0] > 5 for p in between for k in known)
-    # twins so near to each other leave nothing between
-    dense = upright.turns(torch.arange(10.0, 360, 10))
-    told = Turns(models, dense, 0.6, ByTruth(true)).rivals(target, first, 50)
-    assert all(min((p - wrong @ k).abs().max() for k in dense) < 1e-9 for p in told)
-
-
-def test_a_side_that_would_be_refused_loses_to_one_that_would_not(monkeypatch):
-    models, true = flower(), CAMERAS[0].world_to_camera
-    target = query_of(models, CAMERAS[0])
-    first = RefinedPose(true, 0.1, 1, "converged", 0.0, [true], agreement=0.1)
-    turned = true @ TILTED.turns(torch.tensor([72.0]))[0]
-    aside = replace(first, world_to_camera=turned, agreement=0.3)
-    monkeypatch.setattr(turns, "refine_poses", lambda asked, *_: [aside] * len(asked))
-    sides = Turns(models, TILTED.turns(torch.tensor([72.0])), 0.6, ByTruth(true))
-    (kept,) = refine_turned([target], [first], sides, None, CFG)
-    assert kept.agreement == 0.1 and kept.rival_agreement == 0.3
-    (found,) = refine_turned([target], [first], sides, 1.0, replace(CFG, refuse_below=0.2))
-    assert found.agreement == 0.3 and found.rival_agreement == 0.1
-    (kept,) = refine_turned([target], [first], sides, 1.0, replace(CFG, refuse_below=0.05))
-    assert kept.agreement == 0.1
+    # few twins make nothing round, and many so near to each other leave nothing between
+    for known in (twins[:5], upright.turns(torch.arange(10.0, 360, 10))):
+        told = Turns(models, known, 0.6, ByTruth(true)).rivals(target, first, 50)
+        assert all(min((p - wrong @ k).abs().max() for k in known) < 1e-9 for p in told)
 
 
 def test_twins_are_sought_once(tmp_path, monkeypatch, capsys):
