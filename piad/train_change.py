@@ -10,7 +10,7 @@ light changes. Every twentieth object is held out and measured at the end. An H1
 and compares 10 objects a minute, eight processes under MPS, of which a large object takes up to
 11 GB. Any object in the MIP layout with masks and transforms_test.json can take part: the last
 round learned from the same random objects, path-traced (`data.make.make_random_objects`).
-docs/method_detection.md has the loss.
+docs/change_net.md has the loss and what each round gave.
 """
 
 from __future__ import annotations
