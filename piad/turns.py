@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -138,12 +139,6 @@ def look_around(
 def _around(step: float) -> Tensor:
     """Degrees once around."""
     return torch.arange(0, 360, step, dtype=torch.float64)
-
-
-def _apart_from(known: Tensor, poses: Tensor) -> Tensor:
-    """Which of poses [N, 4, 4] are turned by more than BESIDE_DEG from all known ones [M, 4, 4]."""
-    cosines = (torch.einsum("nij,mij->nm", poses[:, :3, :3], known[:, :3, :3]) - 1) / 2
-    return cosines.amax(1) < math.cos(math.radians(BESIDE_DEG))
 
 
 def upside_down(axis: Axis) -> Tensor:
@@ -309,26 +304,44 @@ class Turns:
         turned = Turned(poses[near], agreement[near])
         if self.sides is not None:
             candidates = turned.poses
-            if len(self.twins) >= ROUND:
-                between = self._between(at_scale(full, SCALE), torch.cat([pose[None], poses]))
-                candidates = torch.cat([candidates, between])
+            if self.is_round:
+                candidates = torch.cat([candidates, self._between(full, pose)])
             if len(candidates):
                 turned = Turned(candidates, -self.sides.differences(target, candidates))
         return list(turned.best(count).poses)
 
-    def _between(self, small: Target, known: Tensor) -> Tensor:
-        """Poses [N, 4, 4] about the twins' axis that look as much like a query, beside known ones.
+    @cached_property
+    def axis(self) -> Axis:
+        """The twins' axis."""
+        return _axis_of(self.twins[0], self.models)
+
+    @cached_property
+    def is_round(self) -> bool:
+        """Whether any turn may look like a query: twins are many, with room between them."""
+        turns = self.axis.turns(_around(STEP_DEG))
+        return len(self.twins) >= ROUND and bool(self._apart(turns).any())
+
+    def _apart(self, motions: Tensor) -> Tensor:
+        """Which turns [N, 4, 4] are by more than BESIDE_DEG from none at all and from all twins."""
+        known = torch.cat([torch.eye(3).to(self.twins)[None], self.twins[:, :3, :3]])
+        cosines = (torch.einsum("nij,mij->nm", motions[:, :3, :3], known) - 1) / 2
+        return cosines.amax(1) < math.cos(math.radians(BESIDE_DEG))
+
+    def _between(self, full: Target, pose: Tensor) -> Tensor:
+        """Poses [N, 4, 4] about the twins' axis, beside twins, that look as much like a query.
 
         Args:
-            small: the query, stacked; known: the pose found and its twins, [1 + K, 4, 4].
+            full: the query, stacked; pose: that was found, [4, 4].
         """
-        axis, pose = _axis_of(self.twins[0], self.models), known[0]
-        if not _apart_from(known, pose @ axis.turns(_around(STEP_DEG))).any():
-            return known[:0]
-        around = look_around(small, pose, axis, self.models)
-        least = small_likeness(small, pose[None], self.models).item() - BEHIND
-        kept = (around.likeness > least) & _apart_from(known, around.poses)
+        small = at_scale(full, SCALE)
+        around = self._as_alike(small, pose, look_around(small, pose, self.axis, self.models))
+        kept = self._apart(rigid_inverse(pose) @ around.poses)
         return Turned(around.poses[kept], around.likeness[kept]).best(BETWEEN).poses
+
+    def _as_alike(self, small: Target, pose: Tensor, turned: Turned) -> Turned:
+        """What looks no more than BEHIND less like a query, small, than a pose [4, 4] does."""
+        kept = turned.likeness > small_likeness(small, pose[None], self.models).item() - BEHIND
+        return Turned(turned.poses[kept], turned.likeness[kept])
 
     def other_sides(self, target: Target, found: RefinedPose, count: int) -> list[Tensor]:
         """Poses [4, 4] that look about as much like the query, of sides that no twin gives.
@@ -338,14 +351,11 @@ class Turns:
         pose = found.world_to_camera.double().cpu()
         small = at_scale(Target.stacked([target]), SCALE)
         if len(self.twins):
-            axis = _axis_of(self.twins[0], self.models)
-            turned = pose @ upside_down(axis)
-            turned = look_around(small, turned, axis, self.models, FINE_STEP_DEG, itself=True)
+            turned = pose @ upside_down(self.axis)
+            turned = look_around(small, turned, self.axis, self.models, FINE_STEP_DEG, itself=True)
         else:
             turned = joined(look_around(small, pose, axis, self.models) for axis in self.axes)
-        turned = turned.best(count)
-        least = small_likeness(small, pose[None], self.models).item() - BEHIND
-        return list(turned.poses[turned.likeness > least])
+        return list(self._as_alike(small, pose, turned.best(count)).poses)
 
     def best_first(self, target: Target, found: Sequence[RefinedPose]) -> list[RefinedPose]:
         """Refined poses of a query (not stacked), that first which shows the side that it shows."""
