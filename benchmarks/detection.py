@@ -54,6 +54,7 @@ CHANGES: dict[str, dict] = {
     "no detail": {"detect_detail_views": 0},
     "whole view dependence": {"detect_view_dependence": 1.0},
     "glare counts in full": {"detect_glare": 0.0},
+    "edge-on counts in full": {"detect_facing": 0.0},
     "hue counts nothing": {"detect_hue": 0.0},
     "no change net": NO_NET,
     "whole photographs": NO_NET | {"detect_zoom": 1.0},

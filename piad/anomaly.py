@@ -111,6 +111,11 @@ class DetectConfig:
         "share that the image score leaves out where a photograph is brighter in all channels, as "
         "a lamp's reflection makes it; 0: none (the paper)",
     )
+    detect_facing: float = _option(
+        0.8,
+        "share that the image score leaves out where a surface is seen edge-on, less the more it "
+        "faces the camera; 0: none (the paper)",
+    )
     detect_hue: float = _option(
         0.3,
         "weight in the image score of places whose hue has changed more than the lamps change it "
@@ -126,7 +131,7 @@ class DetectConfig:
             raise UserError(
                 f"detect_top is a percentage in 0..100, got {self.detect_top:g}; correct the config"
             )
-        for key in ("detect_view_dependence", "detect_glare"):
+        for key in ("detect_view_dependence", "detect_glare", "detect_facing"):
             if not 0 <= getattr(self, key) <= 1:
                 raise UserError(
                     f"{key} is a share in 0..1, got {getattr(self, key):g}; correct the config"
@@ -178,6 +183,7 @@ ORIGINAL = {
     "detect_change": 0.0,
     "detect_sigma": 4.0,
     "detect_glare": 0.0,
+    "detect_facing": 0.0,
     "detect_hue": 0.0,
     "detect_top": 0.0,
 }

@@ -4,7 +4,8 @@ Paper (PIAD, anomaly detection): both branches' distances are multiplied, layers
 summed, the sum is smoothed; the score is the maximum. Ours: the geometric mean of both branches,
 less what flawless photographs show at the same place, in the unit of the object's own mean. Where
 the change net sees no change it is halved; what the net sees is added, less smoothed. The score is
-the mean of the highest pixels; what a lamp's reflection may explain counts less, another hue more.
+the mean of the highest pixels; what a lamp's reflection may explain counts less, what is seen
+edge-on too, another hue more.
 docs/method_detection.md has the equations.
 """
 
@@ -87,17 +88,30 @@ def anomaly_map(
     return total.clamp_min(0)[:, 0]
 
 
-def counted(maps: Tensor, compared: Compared, cfg: DetectConfig) -> Tensor:
+def counted(
+    maps: Tensor, compared: Compared, cfg: DetectConfig, surface: Tensor | None = None
+) -> Tensor:
     """Anomaly maps [B, H, W] as the image score takes them (ours).
 
     A lamp's reflection is brighter in every channel than the surface should be. Few defects are;
-    there `detect_glare` of the map is left out. `detect_hue` of `hue_change` is added.
+    there `detect_glare` of the map is left out. Seen edge-on, most surfaces mirror, and errors of
+    shape and pose are largest: with c the coverage and f the cosine between normal and line of
+    sight, the most within a cell, `detect_facing` (c - f) is left out. `detect_hue` of
+    `hue_change` is added.
+
+    Args:
+        surface: `NormalMaps.surface`; None: all faces the camera.
     """
     if cfg.detect_glare > 0:
         size = fraction(compared.alpha.shape[-2:], 2)
         brighter = area_average(compared.photo[:, :3] - compared.lit[:, :3], size)
         glare = (brighter.amin(1, keepdim=True) / GLARE).clamp(0, 1)
         maps = maps * (1 - cfg.detect_glare * resized(glare, compared.size)[:, 0])
+    if cfg.detect_facing > 0 and surface is not None:
+        cover = area_average(compared.alpha, compared.coarse_size)
+        facing = F.max_pool2d(surface[:, :1], 3, 1, 1)
+        aside = (cover - facing).clamp_min(0)
+        maps = maps * (1 - cfg.detect_facing * resized(aside, compared.size)[:, 0])
     if cfg.detect_hue > 0:
         maps = maps + cfg.detect_hue * resized(hue_change(compared), compared.size)[:, 0]
     return maps

@@ -21,6 +21,7 @@ from piad.relight import resized
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
 from piad.scoring import Shot, batch_size, batches, compare_at, cut, normal_at
+from piad.surface import surface_maps
 from piad.threshold import jittered
 from piad.true_poses import true_query_cameras
 from piad.view_dependence import flawless_look
@@ -81,10 +82,12 @@ def examples(
             keep(label=torch.tensor([query.label]))
         compared, _ = compare_at(models, shots, features, cfg.detect)
         size = tuple(compared.alpha.shape[-2:])
-        normal = normal_at(models, shots, normality, compared.coarse_size)
+        there = [shot.camera for shot in shots]
+        surface = surface_maps(models, there, compared.coarse_size)
+        normal = normal_at(models, shots, normality, surface)
         mask = area_average(resized(torch.stack(masks)[:, None], size), fraction(size, 2))
         keep(maps=evidence(compared, normal).half(), images=half_images(compared).half())
-        keep(surface=normal.surface.half(), mask=(mask > 0.5).to(torch.uint8))
+        keep(surface=surface.half(), mask=(mask > 0.5).to(torch.uint8))
         for layer, change in enumerate(feature_changes(compared)):
             keep(**{f"changes_{layer}": packed(change)})
     return {name: torch.cat(parts) for name, parts in kept.items()}

@@ -131,13 +131,13 @@ def normal_at(
     models: ModelPair,
     shots: Sequence[Shot],
     normality: Sequence[Normality] | Normality,
-    size: tuple[int, int] | None = None,
+    surface: Tensor | None = None,
 ) -> NormalMaps:
     """What is normal at the shots' cameras.
 
     Args:
         normality: of the object, or one for each shot.
-        size: of the maps of the surface; None: none.
+        surface: `surface_maps` there; None: none.
     """
     each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
     cameras = [shot.camera for shot in shots]
@@ -148,7 +148,6 @@ def normal_at(
         maps = own.maps(models.colour, [cameras[k] for k in chosen])
         found.update(zip(chosen, maps, strict=True))
     expected = torch.stack([found[k] for k in range(len(shots))])
-    surface = None if size is None else surface_maps(models, cameras, size)
     return NormalMaps(expected, scale, surface)
 
 
@@ -178,13 +177,14 @@ def anomalies_at(
     for group in close_ups(models, shots, cfg):
         own = [shot for _, shot, _ in group]
         compared, drawn = compare_at(models, own, net, cfg)
-        normal = None
+        surface, normal = None, None
+        if change is not None or cfg.detect_facing > 0:
+            surface = surface_maps(models, [shot.camera for shot in own], compared.coarse_size)
         if normality is not None:
             taught = [each[index] for index, _, _ in group]
-            coarse = None if change is None else compared.coarse_size
-            normal = normal_at(models, own, taught, coarse)
+            normal = normal_at(models, own, taught, surface)
         maps = anomaly_map(compared, cfg, normal, change)
-        parts = maps, drawn, counted(maps, compared, cfg)
+        parts = maps, drawn, counted(maps, compared, cfg, surface)
         for place, (index, _, window) in enumerate(group):
             for whole_images, cuts in zip(found, parts, strict=True):
                 window.cut(whole_images[index]).copy_(cuts[place])

@@ -172,6 +172,22 @@ def test_what_differs_is_found_at_its_place_and_nothing_outside_the_window():
         torch.testing.assert_close(maps[index], alone, atol=1e-5, rtol=1e-4)
 
 
+def test_a_score_takes_less_of_what_is_seen_edge_on():
+    models, camera = pair(count=4000), camera_at(4.0)
+    generator = torch.Generator().manual_seed(0)
+    images = (torch.rand(3, 400, 400, generator=generator) for _ in range(2))
+    shot = Shot(camera, *images)  # differs everywhere
+    maps, _, found = anomalies_at(models, [shot], SeededNet(), CFG, None)
+    plain = anomalies_at(models, [shot], SeededNet(), replace(CFG, detect_facing=0.0), None)
+    torch.testing.assert_close(maps, plain.maps)  # heat maps stay
+    share = torch.where(plain.counted > 0, found / plain.counted, 1)[0]
+    alpha = models.render(camera.viewmat(), camera.intrinsics).alpha[0]
+    rows, columns = (alpha > 0.5).nonzero().unbind(1)
+    row, column = int(rows.float().mean()), int(columns.float().mean())
+    assert share[alpha < 0.01].min() > 0.95 and share[row, column] > 0.9
+    assert share[row, columns.min() + 3 : columns.min() + 6].mean() < 0.75
+
+
 def test_without_enlargement_whole_photographs_are_compared():
     models, camera = pair(), ring_of_cameras(1)[0]
     shot = Shot(camera, *(photos(model, [camera])[0] for model in (models.colour,) * 2))

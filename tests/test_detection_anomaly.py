@@ -257,6 +257,31 @@ def test_what_is_brighter_in_every_channel_counts_half():
         DetectConfig(detect_glare=2.0)
 
 
+def test_what_is_seen_edge_on_counts_less_and_what_sticks_out_does_not():
+    grey, cover = torch.full((1, 3, 40, 60), 0.4), torch.zeros(1, 1, 40, 60)
+    cover[..., :48] = 1  # the object; right of it the backdrop
+    facing = cover[..., ::4, ::4].clone()
+    facing[..., 4:8] = 0.25  # cells seen edge-on
+    surface = torch.cat([facing, torch.rand(1, 1, 10, 15)], 1)
+    maps = 1 + torch.rand(1, 40, 60, generator=torch.Generator().manual_seed(0))
+    compared = Compared([], grey, grey, cover, (40, 60), [])
+    cfg = DetectConfig(detect_hue=0.0, detect_facing=0.8)
+    found = counted(maps, compared, cfg, surface) / maps
+    one = torch.ones_like(found)
+    torch.testing.assert_close(found[..., 22:26], (1 - 0.8 * 0.75) * one[..., 22:26])
+    torch.testing.assert_close(found[..., :14], one[..., :14])
+    torch.testing.assert_close(found[..., 34:], one[..., 34:])
+    # a thin edge: next to it, within a cell, the surface faces the camera
+    facing[..., 4:8], facing[..., 5:6] = 1, 0.25
+    thin = torch.cat([facing, surface[:, 1:]], 1)
+    torch.testing.assert_close(counted(maps, compared, cfg, thin), maps)
+    whole = replace(cfg, detect_facing=0.0)
+    torch.testing.assert_close(counted(maps, compared, whole, surface), maps)
+    torch.testing.assert_close(counted(maps, compared, cfg), maps)  # nothing is known of it
+    with pytest.raises(UserError, match="detect_facing is a share in 0..1, got -1"):
+        DetectConfig(detect_facing=-1.0)
+
+
 def hue_of(photo, lit, alpha=None):
     """`hue_change` of images [B, 3, 160, 240]: [B, 40, 60]."""
     alpha = torch.ones(len(photo), 1, 160, 240) if alpha is None else alpha
