@@ -43,19 +43,22 @@ if TYPE_CHECKING:
     from piad.run_folder import RunFolder
     from piad.scenes import Scene
 
-VERSION = 3  # of the twins: raise it when the same models give others
+VERSION = 4  # of the twins: raise it when the same models give others
 SIDES = 2  # gallery photographs' cameras from which an object is compared with itself
 SCALE = 1 / 4  # of the photographs' resolution
 STEP_DEG = 5.0  # of the turns that are compared
 FINE_STEP_DEG = 2.5  # ... about the twins' axis: a gear's teeth are narrow
+ROUGH_STEP_DEG = 30.0  # ... that say which axis an object is round about
 TWINS = 40  # at most
+QUARTER_DEG = 90.0
 TWIN = 0.33  # likeness with itself from which on an object is a twin of its own
 HOPEFUL = 0.3  # ... before it is aligned with itself
+ROUNDER = 0.1  # likeness after any turn by which another twin's axis is the better one
 REGULAR = 0.7  # share of the twins that are multiples of one turn where all its multiples count
 NEAR_MULTIPLE = 1 / 6  # of that turn: a twin so near to a multiple of it is one
 SAME_DEG = 5.0  # poses that differ by less are of one side: a gear has many
 TWIN_BEHIND, BEHIND = 0.2, 0.1  # agreement, likeness that a turned pose may lack, not yet refined
-ROUND = 6  # twins from which on an object may be round: any turn may look like the query then
+ROUND = 5  # twins from which on an object may be round: any turn may look like the query then
 BETWEEN = 12  # turns between twins that features look at, at most
 BESIDE_DEG = 7.0  # a turn that is nearer to a twin isn't between: steps reach it from there
 DOUBT = 0.4  # share of the gallery's own agreement below which a pose is doubtful
@@ -165,11 +168,26 @@ def twin_turns(models: ModelPair, cameras: Sequence[Camera], weight: float) -> T
     def about(axis: Axis, count: int) -> list[_Twin]:
         return _apart([twin for side in sides for twin in side.twins(axis, count)])
 
+    def by_quarters(axis: Axis) -> list[_Twin]:
+        return _apart([twin for side in sides for twin in side.quarters(axis)])
+
+    spreads = principal_axes(models)
+    firsts = [about(spread, 2) for spread in spreads]
+    if not any(firsts):
+        firsts = [by_quarters(spread) for spread in spreads]
+
+    def roundness(axis: Axis) -> float:
+        return sum(side.roundness(axis) for side in sides) / len(sides)
+
     about_axes: list[list[_Twin]] = []
-    for spread in principal_axes(models):
-        if first := about(spread, 2):
-            axis = _axis_of(first[0].motion, models)
-            about_axes.append(about(axis, TWINS) or first)
+    for first in filter(None, firsts):
+        axis = _axis_of(first[0].motion, models)
+        kept = about(axis, TWINS) or first
+        if len(kept) >= ROUND:
+            better = max((_axis_of(twin.motion, models) for twin in kept), key=roundness)
+            if roundness(better) > roundness(axis) + ROUNDER:
+                kept = about(better, TWINS) or kept
+        about_axes.append(kept)
     if not about_axes:
         return torch.zeros(0, 4, 4, dtype=torch.float64)
     # seen from aside a gear looks more like its other face than like itself a tooth on
@@ -244,9 +262,25 @@ class _Side:
         itself = Target(shown, models.background, camera.intrinsics, seen.cover[0])
         self.aligner = Aligner([itself], models, weight)
 
+    def roundness(self, axis: Axis) -> float:
+        """How much the object looks like itself after any turn about an axis, on the mean."""
+        poses = self.pose @ axis.turns(_around(ROUGH_STEP_DEG)[1:])
+        return small_likeness(self.aligner.query(SCALE), poses, self.models).mean().item()
+
     def twins(self, axis: Axis, count: int) -> list[_Twin]:
         """The object's twins about an axis, `count` at most."""
-        turned = look_around(self.aligner.query(SCALE), self.pose, axis, self.models).best(count)
+        small = self.aligner.query(SCALE)
+        return self._aligned(look_around(small, self.pose, axis, self.models).best(count))
+
+    def quarters(self, axis: Axis) -> list[_Twin]:
+        """Its twins near quarters of a turn: what is round looks like itself after any turn, maybe
+        after none more than beside it."""
+        poses = self.pose @ axis.turns(torch.arange(QUARTER_DEG, 360, QUARTER_DEG))
+        likeness = small_likeness(self.aligner.query(SCALE), poses, self.models)
+        return self._aligned(Turned(poses, likeness))
+
+    def _aligned(self, turned: Turned) -> list[_Twin]:
+        """What looks like the object once it is aligned with it."""
         hopeful = turned.poses[turned.likeness > HOPEFUL]
         runs = [self.aligner.begin(pose) for pose in hopeful]
         self.aligner.round(runs, APART)
