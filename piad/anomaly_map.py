@@ -96,7 +96,7 @@ def counted(
     A lamp's reflection is brighter in every channel than the surface should be. Few defects are;
     there `detect_glare` of the map is left out. Seen edge-on, most surfaces mirror, and errors of
     shape and pose are largest: with c the coverage and f the cosine between normal and line of
-    sight, the most within a cell, `detect_facing` (c - f) is left out. `detect_hue` of
+    sight, the most of 3 x 3 cells, `detect_facing` (c - f) is left out. `detect_hue` of
     `hue_change` is added.
 
     Args:
