@@ -22,7 +22,7 @@ def test_the_scores_are_those_of_the_comparisons(tmp_path, size, passes):
     pictures = {"good/000": shown, "good/001": 0.8 * shown, "stain/000": shown.clone()}
     pictures["stain/000"][:, 20:26, 20:26] = 0.9
     queries = [write_query(tmp_path, name, image) for name, image in pictures.items()]
-    cfg = DetectConfig(detect_layers="0,1")
+    cfg = DetectConfig(detect_layers="0,1", detect_facing=0.0)
     comparer = Comparer(models, "a", SeededNet(), cfg, tmp_path / "maps")
     expected = [comparer.compare(query, query, FOUND).score for query in queries]
     comparer.net.passes = 0
@@ -47,7 +47,7 @@ def test_a_pass_is_one_of_all_images():
 def test_the_images_are_those_that_the_comparison_gives_to_the_network():
     models, cameras = ModelPair(ball(), ball(seed=1)), [camera_at(7.0), camera_at(16.0)]
     shots = [Shot(camera, *photos(models.colour, [camera]) * 2) for camera in cameras]
-    cfg, seen = DetectConfig(detect_layers="0,1"), []
+    cfg, seen = DetectConfig(detect_layers="0,1", detect_facing=0.0), []
 
     class Keeping(SeededNet):
         def features(self, images):

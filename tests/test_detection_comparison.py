@@ -15,7 +15,7 @@ from piad.comparison import Comparer, compare_all, pair_by_id
 from piad.scoring import batches
 from tests.detection_scene import IDENTITY_POSE, FlatModels, SeededNet, object_image, write_query
 
-CFG = DetectConfig(detect_layers="0,1")
+CFG = DetectConfig(detect_layers="0,1", detect_facing=0.0)  # what is flat faces nowhere
 FOUND = {"status": "ok", "camera_to_world": IDENTITY_POSE}
 
 
