@@ -165,28 +165,26 @@ def twin_turns(models: ModelPair, cameras: Sequence[Camera], weight: float) -> T
     """
     sides = [_Side(models, camera, weight) for camera in cameras]
 
-    def about(axis: Axis, count: int) -> list[_Twin]:
-        return _apart([twin for side in sides for twin in side.twins(axis, count)])
-
-    def by_quarters(axis: Axis) -> list[_Twin]:
-        return _apart([twin for side in sides for twin in side.quarters(axis)])
-
-    spreads = principal_axes(models)
-    firsts = [about(spread, 2) for spread in spreads]
-    if not any(firsts):
-        firsts = [by_quarters(spread) for spread in spreads]
+    def sought(search: Callable[..., list[_Twin]], *about: object) -> list[_Twin]:
+        return _apart([twin for side in sides for twin in search(side, *about)])
 
     def roundness(axis: Axis) -> float:
         return sum(side.roundness(axis) for side in sides) / len(sides)
 
+    spreads = principal_axes(models)
+    firsts = [sought(_Side.twins, spread, 2) for spread in spreads]
+    if not any(firsts):
+        firsts = [sought(_Side.quarters, spread) for spread in spreads]
     about_axes: list[list[_Twin]] = []
     for first in filter(None, firsts):
         axis = _axis_of(first[0].motion, models)
-        kept = about(axis, TWINS) or first
+        kept = sought(_Side.twins, axis, TWINS) or first
         if len(kept) >= ROUND:
-            better = max((_axis_of(twin.motion, models) for twin in kept), key=roundness)
-            if roundness(better) > roundness(axis) + ROUNDER:
-                kept = about(better, TWINS) or kept
+            axes = [_axis_of(twin.motion, models) for twin in kept]
+            round_by = [roundness(own) for own in axes]
+            if max(round_by) > roundness(axis) + ROUNDER:
+                better = axes[round_by.index(max(round_by))]
+                kept = sought(_Side.twins, better, TWINS) or kept
         about_axes.append(kept)
     if not about_axes:
         return torch.zeros(0, 4, 4, dtype=torch.float64)
