@@ -11,12 +11,13 @@ from gaussian_renderer.camera import Camera, Intrinsics, rigid_inverse
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.gaussians import SH_C0, GaussianModel
 from gaussian_renderer.se3 import pose_error
-from piad import turns
+from piad import turns, twins
 from piad.models import ModelPair
 from piad.pose import refine_pose
 from piad.refine_config import RefineConfig, RefinedPose
 from piad.target import Target
-from piad.turns import Axis, Turns, object_turns, refine_turned, twin_turns
+from piad.turns import Turns, object_turns, refine_turned
+from piad.twins import Axis, twin_turns
 from tests.gaussian_scene import look_at
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -146,7 +147,7 @@ def test_teeth_are_twins_though_the_other_face_looks_more_alike():
     )
     pose = CAMERAS[0].world_to_camera.double()
     turned = pose @ torch.cat([over, tooth])
-    face, tooth_on = turns.small_likeness(Target.stacked([seen]), turned, models)
+    face, tooth_on = twins.small_likeness(Target.stacked([seen]), turned, models)
     assert face > tooth_on + 0.05
     found = twin_turns(models, CAMERAS, 0.6)
     assert len(found) == 5
@@ -159,26 +160,26 @@ def test_most_twins_being_multiples_of_a_turn_all_its_multiples_are_twins():
     teeth = torch.tensor([1, -1, 2, 3, -5, 7, -4, 8, -9, 10])
     other = TILTED.turns(torch.tensor([37.5]))
     measured = torch.cat([TILTED.turns(15 * teeth + off), other])
-    found = turns.with_multiples(measured, models)
+    found = twins.with_multiples(measured, models)
     true = TILTED.turns(15 * torch.arange(1, 24))
     assert torch.allclose(found[:23], true, atol=1e-6) and torch.equal(found[23:], other)
     # few of them are, or none; a half turn has no multiples
     for degrees in ([15.0, 37.0, 71.0, -98.0], [100.0], [50.0, 180.0], [178.5]):
         some = TILTED.turns(torch.tensor(degrees))
-        assert torch.equal(turns.with_multiples(some, models), some)
+        assert torch.equal(twins.with_multiples(some, models), some)
 
 
 def test_what_is_round_has_twins_though_no_turn_stands_out(monkeypatch):
-    by_peaks = turns._Side.twins
+    by_peaks = twins._Side.twins
 
     def none_at_first(side, axis, count):
         return by_peaks(side, axis, count) if count > 2 else []
 
-    monkeypatch.setattr(turns._Side, "twins", none_at_first)
+    monkeypatch.setattr(twins._Side, "twins", none_at_first)
     found = twin_turns(column(ringed=True), CAMERAS, 0.6)
     upright = Axis(torch.zeros(3).double(), torch.tensor([0.0, 0, 1]).double())
     quarter = upright.turns(torch.tensor([90.0]))[0]
-    assert len(found) >= turns.ROUND
+    assert len(found) >= twins.ROUND
     angle, shift = min(pose_error(motion, quarter) for motion in found)
     assert angle < 1 and shift < 0.02
     assert len(twin_turns(column(), CAMERAS, 0.6)) == 0  # its pattern is nowhere the same
@@ -197,13 +198,13 @@ def test_the_axis_counts_about_which_the_object_is_round(monkeypatch):
         motions = true if count > 2 else tilted.turns(torch.tensor([60.0]))
         runs = [side.aligner.begin(side.pose @ motion) for motion in motions]
         side.aligner.look(runs)
-        return [turns._Twin(side, run) for run in runs]
+        return [twins._Twin(side, run) for run in runs]
 
-    monkeypatch.setattr(turns._Side, "twins", tilted_at_first)
+    monkeypatch.setattr(twins._Side, "twins", tilted_at_first)
     models = column(ringed=True)
-    sides = [turns._Side(models, camera, 0.6) for camera in CAMERAS]
+    sides = [twins._Side(models, camera, 0.6) for camera in CAMERAS]
     assert all(side.roundness(upright) > side.roundness(tilted) + 0.2 for side in sides)
-    assert len(twin_turns(models, CAMERAS, 0.6)) >= turns.ROUND
+    assert len(twin_turns(models, CAMERAS, 0.6)) >= twins.ROUND
     assert asked[0] == pytest.approx(math.cos(0.2)) and asked[-1] == pytest.approx(1)
 
 
@@ -303,13 +304,13 @@ def test_turns_between_twins_are_looked_at_where_features_tell_sides_apart(devic
 def test_twins_are_sought_once(tmp_path, monkeypatch, capsys):
     models, asked = flower(), []
 
-    def twins(*arguments):
+    def found(*arguments):
         asked.append(arguments)
         return TILTED.turns(torch.tensor([72.0, 144.0]))
 
-    monkeypatch.setattr(turns, "twin_turns", twins)
-    monkeypatch.setattr(turns, "gallery_fingerprint", lambda scene: scene.name)
-    monkeypatch.setattr(turns, "models_fingerprint", lambda run: "models")
+    monkeypatch.setattr(twins, "twin_turns", found)
+    monkeypatch.setattr(twins, "gallery_fingerprint", lambda scene: scene.name)
+    monkeypatch.setattr(twins, "models_fingerprint", lambda run: "models")
     run = SimpleNamespace(cache=tmp_path)
     views = [SimpleNamespace(camera=camera) for camera in CAMERAS]
     scene = SimpleNamespace(name="Flower", gallery=views)
