@@ -13,7 +13,7 @@ from piad.sides import Sides
 from piad.target import Target
 from piad.turns import Turns, refine_turned
 from tests.detection_scene import SeededNet
-from tests.test_turns import CAMERAS, CFG, DEVICES, PETALS, TILTED, flower, query_of
+from tests.turned_scene import CAMERAS, CFG, DEVICES, PETALS, TILTED, flower, query_of
 
 
 class Net(SeededNet):
