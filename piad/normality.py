@@ -199,8 +199,9 @@ def kept_normality(
     """
     if cfg.detect_normal_views == 0:
         return None
-    later = "sigma", "top", "change", "glare", "facing", "hue"
-    choices = asdict(cfg) | dict.fromkeys(f"detect_{key}" for key in later)
+    later = "detect_sigma", "detect_top", "detect_change", "detect_glare"  # distances know none
+    later += "detect_facing", "detect_hue"
+    choices = asdict(cfg) | dict.fromkeys(later)
     key = json.dumps([VERSION, models_id, net.name, choices], sort_keys=True)
     kept = _load(path, key, models.background.device)
     if kept is not None:
