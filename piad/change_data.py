@@ -20,8 +20,7 @@ from piad.reflectance import ReflectanceNet, to_reflectance
 from piad.relight import resized
 from piad.run_folder import RunFolder
 from piad.scenes import load_scene
-from piad.scoring import Shot, batch_size, batches, compare_at, cut, normal_at
-from piad.surface import surface_maps
+from piad.scoring import Shot, batch_size, batches, compare_at, cut, normal_at, surface_at
 from piad.threshold import jittered
 from piad.true_poses import true_query_cameras
 from piad.view_dependence import flawless_look
@@ -82,8 +81,7 @@ def examples(
             keep(label=torch.tensor([query.label]))
         compared, _ = compare_at(models, shots, features, cfg.detect)
         size = tuple(compared.alpha.shape[-2:])
-        there = [shot.camera for shot in shots]
-        surface = surface_maps(models, there, compared.coarse_size)
+        surface = surface_at(models, shots, compared)
         normal = normal_at(models, shots, normality, surface)
         mask = area_average(resized(torch.stack(masks)[:, None], size), fraction(size, 2))
         keep(maps=evidence(compared, normal).half(), images=half_images(compared).half())

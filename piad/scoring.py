@@ -126,6 +126,11 @@ def compare_at(
     return compared, drawn[:, :3]
 
 
+def surface_at(models: ModelPair, shots: Sequence[Shot], compared: Compared) -> Tensor:
+    """`surface_maps` at the shots' cameras, as large as the change net's maps."""
+    return surface_maps(models, [shot.camera for shot in shots], compared.coarse_size)
+
+
 @torch.inference_mode()
 def normal_at(
     models: ModelPair,
@@ -137,7 +142,7 @@ def normal_at(
 
     Args:
         normality: of the object, or one for each shot.
-        surface: `surface_maps` there; None: none.
+        surface: `surface_at` them; None: none.
     """
     each = normality if isinstance(normality, Sequence) else [normality] * len(shots)
     cameras = [shot.camera for shot in shots]
@@ -179,7 +184,7 @@ def anomalies_at(
         compared, drawn = compare_at(models, own, net, cfg)
         surface, normal = None, None
         if change is not None or cfg.detect_facing > 0:
-            surface = surface_maps(models, [shot.camera for shot in own], compared.coarse_size)
+            surface = surface_at(models, own, compared)
         if normality is not None:
             taught = [each[index] for index, _, _ in group]
             normal = normal_at(models, own, taught, surface)
