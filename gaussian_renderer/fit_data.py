@@ -203,8 +203,3 @@ def load_checkpoint(path: Path, key: str) -> dict | None:
         reason = "it is not a readable checkpoint"
     warnings.warn(f"the fit starts anew: {path} is not used, {reason}", stacklevel=2)
     return None
-
-
-def discard_checkpoint(folder: Path) -> None:
-    """Remove the checkpoint once the finished model is stored elsewhere."""
-    (Path(folder) / "checkpoint.pt").unlink(missing_ok=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -207,10 +206,3 @@ def with_sh_degree(sh: Tensor, degree: int) -> Tensor:
         return sh[:, :count]
     shape = (sh.shape[0], count - sh.shape[1], sh.shape[2])
     return torch.cat([sh, sh.new_zeros(shape)], 1)
-
-
-def concatenated(models: Sequence[GaussianModel]) -> GaussianModel:
-    """All Gaussians of several models with the same channels; the first one's background."""
-    parts = [m.tensors() for m in models]
-    merged = {k: torch.cat([p[k] for p in parts]) for k in parts[0] if k != "background"}
-    return GaussianModel(**merged, background=models[0].background)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gaussian_renderer.gaussians import GaussianModel
 
-NAMES = ("means", "quats", "log_scales", "logit_opacities", "sh", "background")
 ACTIVATED = {"log_scales": ("scales", "exp"), "logit_opacities": ("opacities", "sigmoid")}
 ADAM_EPS = 1e-15  # 3DGS: colour gradients are tiny, the usual 1e-8 would swallow them
 

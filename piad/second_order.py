@@ -168,11 +168,6 @@ class Aligner:
         for run, own in zip(runs, found, strict=True):
             run.closeness = own
 
-    def rounds(self, runs: Sequence[Run], rounds: Sequence[Round]) -> None:
-        """One round after another."""
-        for this in rounds:
-            self.round(runs, this)
-
 
 class _Walk:
     """One round of N hypotheses in lockstep; those that have ended are left out of the calls."""
@@ -321,17 +316,3 @@ def _secant(before: np.ndarray, after: np.ndarray, step: np.ndarray) -> np.ndarr
     least, most = RELAX_CHANGE
     falls = end > slope
     return np.where(falls, np.clip(slope / np.where(falls, slope - end, 1), least, most), most)
-
-
-def align(
-    hypotheses: Sequence[Tensor],
-    target: Target,
-    models: ModelPair,
-    reflectance_weight: float,
-    rounds: Sequence[Round],
-) -> list[Run]:
-    """Every hypothesis [4, 4] of one query through every round."""
-    aligner = Aligner([target], models, reflectance_weight)
-    runs = [aligner.begin(pose) for pose in hypotheses]
-    aligner.rounds(runs, rounds)
-    return runs

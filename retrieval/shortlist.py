@@ -37,7 +37,8 @@ class Shortlist:
         self.cameras: list[Camera] = []
         self.maps: list[Tensor] = []  # per level, standardised, length 1: [V, D]
         self.shapes: list[tuple[int, ...]] = []
-        self.candidates = torch.empty(0)  # poses of `candidate`, [R, V, 4, 4], float64
+        # world_to_camera of a query that, turned by a rotation, looks like a view; float64
+        self.candidates = torch.empty(0)  # [R, V, 4, 4]
         self.statistics: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
@@ -87,7 +88,3 @@ class Shortlist:
             ]
             total += torch.stack(shifted).amax(0)
         return (total / len(LEVELS)).view(len(images), len(self.angles), -1)
-
-    def candidate(self, rotation: int, view: int) -> Tensor:
-        """world_to_camera [4, 4] of a query that, turned by that rotation, looks like the view."""
-        return self.candidates[rotation, view]

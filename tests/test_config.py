@@ -14,8 +14,6 @@ from piad.config import PARTS, Config, Part, PoseConfig, RunConfig, TestConfig, 
 from piad.config_file import read_config_file
 from piad.refine_config import RefineConfig
 
-ROOT = Path(__file__).parents[1]
-
 
 def write(path: Path, *lines: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -423,7 +423,7 @@ def test_shortlist_names_the_view_and_the_rotation(lite2):
     rotation, view = divmod(int(table.argmax()), len(cameras))
     assert (rotation, view) == (2, 5)
     assert table.max() > 0.8
-    error = pose_error(shortlist.candidate(rotation, view), rolled.world_to_camera)
+    error = pose_error(shortlist.candidates[rotation, view], rolled.world_to_camera)
     assert error[0] < 1e-5 and error[1] < 1e-5
 
 

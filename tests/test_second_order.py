@@ -13,7 +13,7 @@ from piad import rounds
 from piad.models import ModelPair
 from piad.pose import RefineConfig, refine_pose
 from piad.rounds import Round
-from piad.second_order import _secant, align
+from piad.second_order import Aligner, _secant
 from piad.target import Target, find_silhouette
 from piad.warp_search import WarpSearch, correlation_tables, warp_search
 
@@ -69,6 +69,15 @@ def turned(pose, degrees, shift):
     moved[:3, :3] = turn[:3, :3] @ pose[:3, :3]
     moved[:3, 3] = pose[:3, 3] + 4.0 * turn[:3, 3]
     return moved
+
+
+def align(hypotheses, target, models, weight, rounds):
+    """Every hypothesis [4, 4] of one query through every round; weight: of reflectance."""
+    aligner = Aligner([target], models, weight)
+    runs = [aligner.begin(pose) for pose in hypotheses]
+    for this in rounds:
+        aligner.round(runs, this)
+    return runs
 
 
 SECOND_ORDER = RefineConfig(refiner="second_order")

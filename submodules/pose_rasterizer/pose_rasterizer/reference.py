@@ -5,8 +5,6 @@ pixels; a block sees only the Gaussians whose visible ellipse's box touches it, 
 nothing (elsewhere alpha is below 1/255 and skipped).
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -203,8 +201,3 @@ def rasterize_camera(
     hit = alpha > 0
     depth = torch.where(hit, sums[-2:-1] / torch.where(hit, alpha, torch.ones_like(alpha)), 0.0)
     return image, alpha, depth, all_radii
-
-
-def sh_degree_of(num_coeffs: int) -> int:
-    """Degree whose (degree+1)^2 is `num_coeffs`."""
-    return math.isqrt(num_coeffs) - 1
