@@ -206,23 +206,34 @@ def refine_turned(
     """
     limit = 0.0 if own is None else DOUBT * own
     chosen = list(refined)
-    # twins last: they are those of the better side
-    for seek, below in ((turns.other_sides, limit), (turns.rivals, math.inf)):
+
+    def turned(asked: Sequence[int], seek: Callable[..., list[Tensor]]) -> list[int]:
+        """Queries that are seen from another side after it."""
         tried = [
             (index, pose)
-            for index, (target, found) in enumerate(zip(targets, chosen, strict=True))
-            if found is not None and found.agreement < below
-            for pose in seek(target, found, cfg.turned_poses)
+            for index in asked
+            for pose in seek(targets[index], chosen[index], cfg.turned_poses)
         ]
-        asked, starts = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
+        asked_of, starts = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
         beside: dict[int, list[RefinedPose]] = {}
         for (index, _), found in zip(
-            tried, refine_poses(asked, starts, turns.models, cfg, lent), strict=True
+            tried, refine_poses(asked_of, starts, turns.models, cfg, lent), strict=True
         ):
             beside.setdefault(index, []).append(found)
+        moved = []
         for index, others in beside.items():
-            found = turns.best_first(targets[index], [chosen[index], *others])
-            chosen[index] = _with_rival(found, chosen[index])
+            before = chosen[index]
+            chosen[index] = _with_rival(turns.best_first(targets[index], [before, *others]), before)
+            if _angle(chosen[index], before) > SAME_DEG:
+                moved.append(index)
+        return moved
+
+    located = [index for index, found in enumerate(chosen) if found is not None]
+    turned([index for index in located if chosen[index].agreement < limit], turns.other_sides)
+    # twins last: they are those of the better side
+    moved = turned(located, turns.rivals)
+    if moved and turns.is_round:  # from the better side other turns look like the query
+        turned(moved, turns.rivals)
     return chosen
 
 
@@ -232,9 +243,8 @@ def _with_rival(found: Sequence[RefinedPose], first: RefinedPose) -> RefinedPose
     Args:
         found: the best first; first: the one that was found first.
     """
-    best, pose = found[0], found[0].world_to_camera
-    apart = (one for one in found[1:] if pose_error(one.world_to_camera, pose)[0] > SAME_DEG)
-    rival = next(apart, None)
+    best = found[0]
+    rival = next((one for one in found[1:] if _angle(one, best) > SAME_DEG), None)
     if rival is not None:
         best = replace(best, rival=rival.world_to_camera, rival_agreement=rival.agreement)
     return replace(
@@ -243,3 +253,8 @@ def _with_rival(found: Sequence[RefinedPose], first: RefinedPose) -> RefinedPose
         seconds=sum(one.seconds for one in found),
         trace=first.trace if found[0] is first else first.trace + best.trace,
     )
+
+
+def _angle(one: RefinedPose, other: RefinedPose) -> float:
+    """Between two poses, degrees."""
+    return pose_error(one.world_to_camera, other.world_to_camera)[0]

@@ -106,6 +106,37 @@ def test_turns_between_twins_are_looked_at_where_features_tell_sides_apart(devic
         assert all(min((p - wrong @ k).abs().max() for k in known) < 1e-9 for p in told)
 
 
+def test_what_is_round_is_looked_around_again_from_a_better_side(monkeypatch):
+    models, true = column(), CAMERAS[0].world_to_camera
+    upright = Axis(torch.zeros(3).double(), torch.tensor([0.0, 0, 1]).double())
+    nearer, wrong = true @ upright.turns(torch.tensor([40.0, 90.0]))
+    monkeypatch.setattr(
+        turns, "refine_poses", lambda targets, starts, *_: [refined(own) for (own,) in starts]
+    )
+
+    def refined(pose):
+        return RefinedPose(pose, 0.1, 1, "converged", 0.0, [pose], agreement=0.1)
+
+    def looked_around(degrees):
+        known, asked = Turns(models, upright.turns(degrees), 0.6, ByTruth(true)), []
+
+        def rivals(target, found, count):
+            asked.append(found.world_to_camera)
+            return [nearer] if torch.equal(asked[-1], wrong) else [true]
+
+        monkeypatch.setattr(known, "rivals", rivals)
+        target = query_of(models, CAMERAS[0])
+        (found,) = refine_turned([target], [refined(wrong)], known, None, CFG)
+        return found, len(asked)
+
+    found, times = looked_around(torch.arange(50.0, 360, 50))
+    assert times == 2 and torch.equal(found.world_to_camera, true)
+    assert torch.equal(found.rival, nearer)
+    # twins alone are the same from any of their sides
+    found, times = looked_around(torch.tensor([120.0, 240.0]))
+    assert times == 1 and torch.equal(found.world_to_camera, nearer)
+
+
 def test_twins_are_sought_once(tmp_path, monkeypatch, capsys):
     models, asked = flower(), []
 
