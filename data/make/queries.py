@@ -12,7 +12,7 @@ from .photo import save_image, to_bytes
 from .render import Stage, defect_mask
 
 VIEWS_PER_DEFECT = 10  # tried before another place for the defect is drawn
-DEFECTS_PER_QUERY = 5
+DEFECTS_PER_QUERY = 20  # before it is given up
 LARGEST_MASK = 0.08  # share of the image
 MASK_OVERSAMPLING = 3
 DRAW = 500  # more queries than one draw has
