@@ -207,17 +207,17 @@ def refine_turned(
     limit = 0.0 if own is None else DOUBT * own
     chosen = list(refined)
 
-    def turned(asked: Sequence[int], seek: Callable[..., list[Tensor]]) -> list[int]:
-        """Queries that are seen from another side after it."""
+    def turn(asked: Sequence[int], seek: Callable[..., list[Tensor]]) -> list[int]:
+        """Chooses among what queries have and what is sought; those seen from another side then."""
         tried = [
             (index, pose)
             for index in asked
             for pose in seek(targets[index], chosen[index], cfg.turned_poses)
         ]
-        asked_of, starts = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
+        seen, starts = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
         beside: dict[int, list[RefinedPose]] = {}
         for (index, _), found in zip(
-            tried, refine_poses(asked_of, starts, turns.models, cfg, lent), strict=True
+            tried, refine_poses(seen, starts, turns.models, cfg, lent), strict=True
         ):
             beside.setdefault(index, []).append(found)
         moved = []
@@ -229,11 +229,11 @@ def refine_turned(
         return moved
 
     located = [index for index, found in enumerate(chosen) if found is not None]
-    turned([index for index in located if chosen[index].agreement < limit], turns.other_sides)
+    turn([index for index in located if chosen[index].agreement < limit], turns.other_sides)
     # twins last: they are those of the better side
-    moved = turned(located, turns.rivals)
+    moved = turn(located, turns.rivals)
     if moved and turns.is_round:  # from the better side other turns look like the query
-        turned(moved, turns.rivals)
+        turn(moved, turns.rivals)
     return chosen
 
 
