@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 OK, NOT_FOUND = "ok", "not_found"
 SIDE_TOP = 1.0  # percent of the pixels by whose mean two sides are told apart
-METHOD_VERSION = 14  # raise when the comparison's code gives other maps from the same inputs
+METHOD_VERSION = 15  # raise when the comparison's code gives other maps from the same inputs
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from piad.models import ModelPair
     from piad.views import View
 
-VERSION = 8  # raise when the same inputs give other scores
+VERSION = 9  # raise when the same inputs give other scores
 TYPICAL_RATE = 0.05  # of `false_alarm_typical`
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
@@ -66,7 +66,7 @@ class ThresholdConfig:
         },
     )
     false_alarm_typical: float = field(
-        default=3.0,
+        default=4.0,
         metadata={
             "help": "threshold of objects at large at a rate of 0.05, to which the object's own "
             "goes halfway (geometric mean) where the detection is the default one; 0: it stays"

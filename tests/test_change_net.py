@@ -90,7 +90,7 @@ def test_the_net_s_map_is_added_with_its_weight():
     found, usual = compared(), normal()
     net = ChangeNet().eval()
     with torch.no_grad():
-        for member, bias in zip(net.members, (1.5, 2.5), strict=True):  # their mean counts
+        for member, bias in zip(net.members, (0.5, 3.0), strict=True):  # 4 : 6 of them count
             member.last.weight.zero_(), member.last.bias.fill_(bias)
     cfg = replace(CFG, detect_sigma=0.0, detect_change=0.5)
     alone = anomaly_map(found, cfg, usual)
