@@ -3,7 +3,8 @@
 Ours. A distance alone doesn't say whether a lamp or a defect made it; its surroundings do: whether
 both branches and all layers see it, whether it follows an edge or a highlight, whether the backdrop
 shows where the object should be, whether the surface may shine. The net is small and was trained on
-random objects that share nothing with any data set (`piad.solid_objects`, `piad.train_change`).
+random objects and hand-made ones that are in no data set (`piad.solid_objects`, `data.make`,
+`piad.train_change`).
 `piad.anomaly_map` adds its map to the distances'.
 """
 

@@ -9,7 +9,12 @@ poses (kept beside the object, comparison.pt), and the net learns to tell defect
 light changes. Every twentieth object is held out and measured at the end. An H100 makes
 and compares 10 objects a minute, eight processes under MPS, of which a large object takes up to
 11 GB. Any object in the MIP layout with masks and transforms_test.json can take part: the last
-round learned from the same random objects, path-traced (`data.make.make_random_objects`).
+round learned from the same random objects, path-traced (`data.make.make_random_objects`), and
+beside them from hand-made ones (`data.make.make_training_objects`), a given share of each batch:
+
+    python -m piad.train_change data/traced_objects --beside data/hand_made --share 0.45
+        --start retrieval/model/change.safetensors --rate 1e-3 --keep 0.5
+
 docs/change_net.md has the loss and what each round gave.
 """
 
@@ -50,7 +55,7 @@ PIXEL, DICE, IMAGE = 4.0, 0.5, 0.3  # weights of the loss
 FROM_OBJECT = 2, 2  # flawless and defective examples an object gives to a batch
 BLIND_SHARE = 0.2  # of the examples without images, and of those without changes of features
 GRID = 8  # cells of the masks: parts begin at whole cells of the coarsest features
-PART = 0.87  # of an example's side, that a step sees
+PART = 0.79  # of an example's side, that a step sees
 ZOOMS = 1.52, 2.4  # least and largest enlargement of an object's examples
 UNIT_SPREAD, CONTRAST_SPREAD = 0.15, 0.2  # of the logarithms of distances' and images' scales
 
@@ -175,19 +180,30 @@ def image_logits(logits: Tensor) -> Tensor:
     return flat.topk(max(1, round(flat.shape[1] * TOP_SHARE)), 1).values.mean(1)
 
 
-def balanced_batches(data: dict[str, Tensor], chosen: Tensor) -> Callable[[int], Tensor]:
-    """Draws as many examples (indices) of each of some objects, flawless and defective ones."""
+def balanced_batches(
+    data: dict[str, Tensor], chosen: Tensor, beside: int | None = None, share: float = 0.0
+) -> Callable[[int], Tensor]:
+    """Draws as many examples (indices) of each of some objects, flawless and defective ones.
+
+    Args:
+        beside: number of the first object of another kind; None: all are of one.
+        share: of the objects drawn that are of the other kind, on the mean.
+    """
     label, group, chosen = data["label"].cpu(), data["group"].cpu(), chosen.cpu()
-    objects = []
-    for own in (chosen[group[chosen] == number] for number in group[chosen].unique()):
+    kinds: tuple[list, list] = [], []
+    for number in group[chosen].unique():
+        own = chosen[group[chosen] == number]
         parts = [own[label[own] == kind] for kind in (0, 1)]
         if all(map(len, parts)):
-            objects.append(parts)
+            kinds[beside is not None and int(number) >= beside].append(parts)
 
     def draw(batch: int) -> Tensor:
-        numbers = torch.randint(len(objects), (max(1, batch // sum(FROM_OBJECT)),))
-        pools = [pool for number in numbers for pool in objects[number]]
-        counts = FROM_OBJECT * len(numbers)
+        objects = []
+        for _ in range(max(1, batch // sum(FROM_OBJECT))):
+            other = bool(torch.rand(()) < share) if all(kinds) else not kinds[0]
+            objects.append(kinds[other][int(torch.randint(len(kinds[other]), ()))])
+        pools = [pool for parts in objects for pool in parts]
+        counts = FROM_OBJECT * len(objects)
         picks = zip(pools, counts, strict=True)
         return torch.cat([pool[torch.randint(len(pool), (count,))] for pool, count in picks])
 
@@ -217,11 +233,18 @@ def train(
     steps: int,
     batch: int,
     rate: float = LEARNING_RATE,
+    beside: int | None = None,
+    share: float = 0.0,
 ) -> None:
-    """AdamW with a one-cycle rate on the examples `chosen` (indices); `net`: a member."""
+    """AdamW with a one-cycle rate on the examples `chosen` (indices).
+
+    Args:
+        net: a member.
+        beside, share: as `balanced_batches` takes them.
+    """
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps)
-    device, draw = chosen.device, balanced_batches(data, chosen)
+    device, draw = chosen.device, balanced_batches(data, chosen, beside, share)
     for _ in progress(range(steps), "training"):
         seen = augmented(Batch.of(data, draw(batch).to(device)))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -301,6 +324,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=LEARNING_RATE, help="highest learning rate")
     parser.add_argument("--runs", type=int, default=1, help="from --start, averaged")
     parser.add_argument("--keep", type=float, default=0.0, help="share of --start in that mean")
+    parser.add_argument("--beside", type=Path, help="folder of objects of another kind")
+    parser.add_argument(
+        "--share", type=float, default=0.45, help="of the objects a step sees, of --beside"
+    )
+    parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        help="objects (folder names up to the last _) to be measured instead of learnt",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
@@ -309,12 +342,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             "--runs and --keep average what begins with the same weights; name them with --start"
         )
     device = choose_device(arguments.device)
-    folders = sorted(path.parent for path in arguments.objects.glob("*/transforms_test.json"))
+    folders, others = (
+        sorted(path.parent for path in root.glob("*/transforms_test.json")) if root else []
+        for root in (arguments.objects, arguments.beside)
+    )
     if len(folders) < HELD_OUT:
         raise UserError(
             f"{len(folders)} objects in {arguments.objects}, but at least {HELD_OUT} are needed; "
             "make some with python -m piad.solid_objects"
         )
+    beside, folders = len(folders), folders + others
     paths = [teach(folder, device) for folder in progress(folders, "objects")]
     data = load_examples(paths, device)
     torch.manual_seed(arguments.seed)
@@ -324,11 +361,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.start is not None:
         net, _ = read_change_net(arguments.start)
     net.to(device)
-    aside = data["group"] % HELD_OUT == 0
+    names = [folder.name.rpartition("_")[0] for folder in folders]
+    left_out = torch.tensor([name in arguments.leave_out for name in names], device=device)
+    aside = (data["group"] % HELD_OUT == 0) | left_out[data["group"]]
     taught = data, (~aside).nonzero()[:, 0], arguments.steps, arguments.batch, arguments.rate
     for kind, member in zip(net.shape["kinds"], net.members, strict=True):
         if kind in arguments.kinds:
-            learn = partial(train, member, *taught)
+            learn = partial(train, member, *taught, beside, arguments.share)
             train_averaged(member, learn, arguments.runs, arguments.keep)
     for name, figures in measures(net, data, aside.nonzero()[:, 0]).items():
         print(name, {key: round(float(value), 4) for key, value in figures.items()})

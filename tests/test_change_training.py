@@ -306,6 +306,17 @@ def test_batches_hold_flawless_and_defective_images_of_the_same_objects():
     assert seen == {3, 4, 5, 6, 7, 9, 10}  # object 0 has no defect, image 8 isn't chosen
 
 
+def test_as_many_objects_of_another_kind_are_drawn_as_wanted():
+    label, group = torch.arange(80) % 2, torch.arange(80) // 4
+    draw = balanced_batches({"label": label, "group": group}, torch.arange(80), 4, 0.75)
+    torch.manual_seed(0)
+    numbers = group[torch.cat([draw(24) for _ in range(200)])]
+    assert (numbers >= 4).float().mean() == pytest.approx(0.75, abs=0.04)
+    assert set(numbers.tolist()) == set(range(20))
+    others = torch.arange(16, 80)  # none of the first kind is chosen
+    assert (balanced_batches({"label": label, "group": group}, others, 4, 0.1)(24) >= 16).all()
+
+
 def test_augmentation_keeps_what_an_example_holds_together():
     torch.manual_seed(0)
     coarsest = torch.rand(5, 1, 8, 8)
@@ -317,7 +328,7 @@ def test_augmentation_keeps_what_an_example_holds_together():
     parts = set()
     for _ in range(8):
         found = augmented(batch)
-        assert found.mask.shape == (5, 1, 56, 56) and found.changes[2].shape == (5, 1, 7, 7)
+        assert found.mask.shape == (5, 1, 48, 48) and found.changes[2].shape == (5, 1, 6, 6)
         parts.add(found.mask[0, 0, 0, 0].item())
         small = torch.nn.functional.avg_pool2d(found.mask, 2)
         torch.testing.assert_close(found.surface, small)
@@ -329,7 +340,7 @@ def test_augmentation_keeps_what_an_example_holds_together():
         for change in found.changes:
             assert ((change == 0).all((1, 2, 3)) == (found.changes[0] == 0).all((1, 2, 3))).all()
             kept = change[change.abs().sum((1, 2, 3)) > 0]
-            own = torch.nn.functional.interpolate(kept, (56, 56), mode="nearest")
+            own = torch.nn.functional.interpolate(kept, (48, 48), mode="nearest")
             same = found.mask[change.abs().sum((1, 2, 3)) > 0]
             torch.testing.assert_close(own / own.amax((2, 3), True), same / same.amax((2, 3), True))
     assert len(parts) > 1
@@ -417,6 +428,33 @@ def test_training_goes_on_from_weights(tmp_path, monkeypatch):
     assert same == [KINDS[0] == "surface", KINDS[1] == "surface"]
     with pytest.raises(UserError, match="--start"):
         train_change.main([*common, "--runs", "2"])
+
+
+def test_objects_of_another_kind_join_in_and_those_left_out_are_measured(tmp_path, monkeypatch):
+    names = {"objects": ["object_0", "object_1", "object_2"], "hand": ["Cup_1", "Cup_2", "Fork_1"]}
+    for root, own in names.items():
+        for number, name in enumerate(own):
+            folder = tmp_path / root / name
+            folder.mkdir(parents=True)
+            (folder / "transforms_test.json").write_text("{}")
+            made_up(folder / train_change.KEPT, number)
+    monkeypatch.setattr(train_change, "HELD_OUT", 3)  # the first object, and the first of a kind
+    monkeypatch.setattr(train_change, "load_features", lambda *_: SimpleNamespace(name="some"))
+    taught, measured = [], []
+
+    def learn(net, data, chosen, steps, batch, rate, beside, share):
+        taught.append((sorted(set(data["group"][chosen].tolist())), beside, share))
+
+    def measure(net, data, chosen):
+        measured.append(sorted(set(data["group"][chosen].tolist())))
+        return {}
+
+    monkeypatch.setattr(train_change, "train", learn)
+    monkeypatch.setattr(train_change, "measures", measure)
+    beside = ["--beside", str(tmp_path / "hand"), "--share", "0.3", "--leave-out", "Cup"]
+    common = ["--device", "cpu", "--width", "8", "--output", str(tmp_path / "end.safetensors")]
+    train_change.main([str(tmp_path / "objects"), *beside, *common])
+    assert taught == [([1, 2, 5], 3, 0.3)] * 2 and measured == [[0, 3, 4]]
 
 
 def test_examples_of_another_size_are_named(tmp_path):

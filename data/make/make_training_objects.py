@@ -1,0 +1,136 @@
+"""Example objects anew, under other lights and with other defects, for the change net's training.
+
+Every defect is photographed from one place under two lights: now and then the gallery's, a third of
+the time one of the example data's, else random softboxes. Objects that are there stay, and those
+that the net is measured on are never made.
+
+    python -m data.make.make_training_objects data/hand_made --draws 12 13 --variant cuda_ad_rgb
+"""
+
+import argparse
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .cameras import FOV_X, fibonacci_directions, look_at, random_direction
+from .lights import LIGHTS, Light, random_light
+from .make_mip_object import (
+    GALLERY_DISTANCE,
+    GALLERY_VIEWS,
+    SIZE,
+    SMALLEST_MASK,
+    hand_held,
+    pose_near_defect,
+)
+from .objects import OBJECTS, build_stage
+from .photo import save_image, to_bytes, tone_curve
+from .queries import Request, broken_view, write_json
+
+UNSEEN = "Spring", "Watch", "Grinder"  # what the net is measured on
+DEFECTS, LIGHTS_EACH = 24, 2  # of an object; each has as many flawless views beside it
+GALLERY_LIGHT, EXAMPLE_LIGHT = 0.12, 0.33  # shares of the photographs; the rest: random light
+SMALLER = 0.6  # times an object's usual least mask
+PLAIN_DRAW = 12  # whose gallery is under light A as it is
+
+
+def varied(light: Light, rng: np.random.Generator) -> Light:
+    """The light from another side, its lamps and ambience somewhat stronger or weaker."""
+    turn = rng.uniform(0, 360)
+    boxes = (
+        replace(
+            box, azimuth=box.azimuth + turn, radiance=box.radiance * np.exp(rng.normal(0, 0.25))
+        )
+        for box in light.softboxes
+    )
+    return replace(light, softboxes=tuple(boxes), sky=light.sky * np.exp(rng.normal(0, 0.3)))
+
+
+def light_of(daylight: Light, rng: np.random.Generator) -> tuple[str, Light]:
+    """A query's light and its name: A for the gallery's, R for a random one."""
+    share = rng.random()
+    if share < GALLERY_LIGHT:
+        return "A", daylight
+    if share < GALLERY_LIGHT + EXAMPLE_LIGHT:
+        name = "BCDE"[rng.integers(4)]
+        return name, LIGHTS[name]
+    return "R", random_light(rng)
+
+
+def make_object(name: str, draw: int, folder: Path, samples: int, defects: int = DEFECTS) -> None:
+    """One object with its photographs in the MIP layout; transforms_test.json last.
+
+    Args:
+        draw: decides on poses, lights and defects.
+        samples: paths per pixel.
+        defects: that are tried; one that no view shows is left out.
+    """
+    rng = np.random.default_rng((sum(name.encode()), draw))
+    stage, module, kinds = build_stage(name), OBJECTS[name].load(), OBJECTS[name].defects
+    near = partial(pose_near_defect, module)
+    smallest = getattr(module, "SMALLEST_MASK", {})
+    daylight = LIGHTS["A"] if draw == PLAIN_DRAW else varied(LIGHTS["A"], rng)
+    seed = 1_000_000 * draw
+
+    def take(path: str, shown, light: Light, pose) -> None:
+        nonlocal seed
+        seed += 1
+        linear, _ = shown.render(light, pose, SIZE, samples, seed)
+        save_image(folder / f"{path}.png", to_bytes(tone_curve(linear)))
+
+    frames, queries = [], []
+    for index, direction in enumerate(fibonacci_directions(GALLERY_VIEWS)):
+        pose = look_at(direction * GALLERY_DISTANCE)
+        take(f"train/{index:03}", stage, daylight, pose)
+        frames.append({"file_path": f"train/{index:03}", "transform_matrix": pose.tolist()})
+    write_json(folder / "transforms.json", {"camera_angle_x": FOV_X, "frames": frames})
+
+    def query(kind: str, number: int, which: int, shown, pose, mask=None) -> None:
+        key, light = light_of(daylight, rng)
+        path = f"{kind}/{number:03}_{which}"
+        take(f"test/{path}", shown, light, pose)
+        if mask is not None:
+            save_image(folder / f"ground_truth/{path}.png", to_bytes(mask))
+        frame = {"file_path": f"test/{path}", "light": key, "transform_matrix": pose.tolist()}
+        queries.append(frame)
+
+    for number in range(defects):
+        for which in range(LIGHTS_EACH):
+            query("good", number, which, stage, hand_held(random_direction(rng), rng))
+        kind = kinds[number % len(kinds)]
+        request = Request(kind, number, "A", (sum(name.encode()), 77, draw, number))
+        least = SMALLER * smallest.get(kind, SMALLEST_MASK)
+        try:
+            _, broken, pose, mask = broken_view(request, name, stage, near, SIZE, FOV_X, least)
+        except RuntimeError as none_shows:
+            print(none_shows, flush=True)
+            continue
+        for which in range(LIGHTS_EACH):
+            query(kind, number, which, broken, pose, mask)
+    write_json(folder / "transforms_test.json", {"camera_angle_x": FOV_X, "frames": queries})
+
+
+def main(argv=None):
+    choices = [n for n, kind in OBJECTS.items() if not kind.on_table and n not in UNSEEN]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where the objects go, NAME_DRAW each")
+    parser.add_argument("--names", nargs="+", choices=choices, default=choices)
+    parser.add_argument("--draws", nargs="+", type=int, default=[PLAIN_DRAW])
+    parser.add_argument("--samples", type=int, default=16, help="paths per pixel")
+    parser.add_argument("--variant", help="of Mitsuba; cuda_ad_rgb is faster by far")
+    arguments = parser.parse_args(argv)
+    if arguments.variant:
+        import mitsuba
+
+        mitsuba.set_variant(arguments.variant)
+    for draw in arguments.draws:
+        for name in arguments.names:
+            target = arguments.folder / f"{name}_{draw}"
+            if not (target / "transforms_test.json").is_file():
+                make_object(name, draw, target, arguments.samples)
+                print(target, flush=True)
+
+
+if __name__ == "__main__":
+    main()
