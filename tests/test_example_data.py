@@ -19,6 +19,7 @@ from data.make import (
     gamepad,
     gear,
     glasses,
+    grinder,
     key,
     knight,
     lights,
@@ -274,6 +275,7 @@ SOLIDS += [(remote, kind) for kind in ("missing", "skewed")]
 SOLIDS += [(paper_cup, kind) for kind in ("dent", "tear", "missing")]
 SOLIDS += [(knight, kind) for kind in ("chip", "missing")]
 SOLIDS += [(shoe, "peeled")]
+SOLIDS += [(grinder, kind) for kind in ("missing", "skewed", "dent")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)
@@ -281,7 +283,7 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
     axes = [np.arange(a, b, 0.03) for a, b in zip(module.LOW, module.HIGH, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij")
     flawless = module.distance(*grid) < 0
-    long = module in (plug, usb_stick, clamp, tap, glasses)  # pins, connector, handle, levers
+    long = module in (plug, usb_stick, clamp, tap, glasses, grinder)  # pins, levers, drawer ...
     farthest = 0.5 if long else 0.3
     for seed in range(12):
         defect = module.random_defect(kind, np.random.default_rng(seed))

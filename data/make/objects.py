@@ -48,6 +48,7 @@ OBJECTS = {
     "PaperCup": Kind("paper_cup", ("dent", "tear", "stain", "misprint", "missing")),
     "Knight": Kind("knight", ("chip", "crack", "stain", "scratch", "missing")),
     "Shoe": Kind("shoe", ("cut", "stain", "missing", "peeled", "misprint")),
+    "Grinder": Kind("grinder", ("missing", "skewed", "crack", "stain", "dent")),
 }
 
 
