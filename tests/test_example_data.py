@@ -35,6 +35,7 @@ from data.make import (
     tap,
     toy_car,
     usb_stick,
+    watch,
 )
 from data.make.queries import plan_queries
 
@@ -290,6 +291,20 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
         differs = flawless != (module.distance(*grid, defect) < 0)
         away = np.linalg.norm(np.stack(grid, -1)[differs] - defect["centre"], axis=-1)
         assert len(away) and away.max() < farthest
+
+
+@pytest.mark.parametrize("kind", ["missing", "skewed", "cut"])
+def test_a_defective_watch_has_another_shape_near_the_defect_only(kind):
+    corners = np.array([watch.HEAD_GRID[:2], watch.STRAP_GRID[:2]])
+    rng = np.random.default_rng(0)
+    anywhere = rng.uniform(corners[:, 0].min(0), corners[:, 1].max(0), (60000, 3))
+    for seed in range(12):
+        defect = watch.random_defect(kind, np.random.default_rng(seed))
+        near = defect["centre"] + rng.uniform(-0.1, 0.1, (30000, 3))  # small parts
+        points = np.vstack([anywhere, near])
+        differs = (watch.distance(*points.T) < 0) != (watch.distance(*points.T, defect) < 0)
+        away = np.linalg.norm(points[differs] - defect["centre"], axis=1)
+        assert len(away) and away.max() < 0.45
 
 
 @pytest.mark.parametrize("smeared", [0, 1])

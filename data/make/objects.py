@@ -49,6 +49,7 @@ OBJECTS = {
     "Knight": Kind("knight", ("chip", "crack", "stain", "scratch", "missing")),
     "Shoe": Kind("shoe", ("cut", "stain", "missing", "peeled", "misprint")),
     "Grinder": Kind("grinder", ("missing", "skewed", "crack", "stain", "dent")),
+    "Watch": Kind("watch", ("missing", "skewed", "scratch", "stain", "cut")),
 }
 
 
