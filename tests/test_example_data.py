@@ -16,6 +16,7 @@ from data.make import (
     cameras,
     caster,
     clamp,
+    fork,
     gamepad,
     gear,
     glasses,
@@ -277,6 +278,7 @@ SOLIDS += [(paper_cup, kind) for kind in ("dent", "tear", "missing")]
 SOLIDS += [(knight, kind) for kind in ("chip", "missing")]
 SOLIDS += [(shoe, "peeled")]
 SOLIDS += [(grinder, kind) for kind in ("missing", "skewed", "dent")]
+SOLIDS += [(fork, kind) for kind in ("missing", "bent")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

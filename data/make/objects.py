@@ -50,6 +50,7 @@ OBJECTS = {
     "Shoe": Kind("shoe", ("cut", "stain", "missing", "peeled", "misprint")),
     "Grinder": Kind("grinder", ("missing", "skewed", "crack", "stain", "dent")),
     "Watch": Kind("watch", ("missing", "skewed", "scratch", "stain", "cut")),
+    "Fork": Kind("fork", ("missing", "bent", "scratch", "stain", "dent")),
 }
 
 
