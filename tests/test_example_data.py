@@ -32,6 +32,7 @@ from data.make import (
     plug,
     reconstruct,
     remote,
+    scissors,
     shoe,
     tap,
     toy_car,
@@ -279,6 +280,7 @@ SOLIDS += [(knight, kind) for kind in ("chip", "missing")]
 SOLIDS += [(shoe, "peeled")]
 SOLIDS += [(grinder, kind) for kind in ("missing", "skewed", "dent")]
 SOLIDS += [(fork, kind) for kind in ("missing", "bent")]
+SOLIDS += [(scissors, "missing")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

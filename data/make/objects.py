@@ -51,6 +51,7 @@ OBJECTS = {
     "Grinder": Kind("grinder", ("missing", "skewed", "crack", "stain", "dent")),
     "Watch": Kind("watch", ("missing", "skewed", "scratch", "stain", "cut")),
     "Fork": Kind("fork", ("missing", "bent", "scratch", "stain", "dent")),
+    "Scissors": Kind("scissors", ("missing", "nick", "scratch", "crack", "stain")),
 }
 
 
