@@ -29,6 +29,7 @@ from data.make import (
     padlock,
     paper_cup,
     photo,
+    pliers,
     plug,
     reconstruct,
     remote,
@@ -280,7 +281,7 @@ SOLIDS += [(knight, kind) for kind in ("chip", "missing")]
 SOLIDS += [(shoe, "peeled")]
 SOLIDS += [(grinder, kind) for kind in ("missing", "skewed", "dent")]
 SOLIDS += [(fork, kind) for kind in ("missing", "bent")]
-SOLIDS += [(scissors, "missing")]
+SOLIDS += [(scissors, "missing"), (pliers, "missing")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

@@ -52,6 +52,7 @@ OBJECTS = {
     "Watch": Kind("watch", ("missing", "skewed", "scratch", "stain", "cut")),
     "Fork": Kind("fork", ("missing", "bent", "scratch", "stain", "dent")),
     "Scissors": Kind("scissors", ("missing", "nick", "scratch", "crack", "stain")),
+    "Pliers": Kind("pliers", ("missing", "chip", "cut", "corrosion", "scratch")),
 }
 
 
