@@ -14,6 +14,7 @@ from data.make import (
     bottle,
     brick_bird,
     cameras,
+    can,
     caster,
     clamp,
     fork,
@@ -282,6 +283,7 @@ SOLIDS += [(shoe, "peeled")]
 SOLIDS += [(grinder, kind) for kind in ("missing", "skewed", "dent")]
 SOLIDS += [(fork, kind) for kind in ("missing", "bent")]
 SOLIDS += [(scissors, "missing"), (pliers, "missing")]
+SOLIDS += [(can, kind) for kind in ("dent", "pull")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

@@ -53,6 +53,7 @@ OBJECTS = {
     "Fork": Kind("fork", ("missing", "bent", "scratch", "stain", "dent")),
     "Scissors": Kind("scissors", ("missing", "nick", "scratch", "crack", "stain")),
     "Pliers": Kind("pliers", ("missing", "chip", "cut", "corrosion", "scratch")),
+    "Can": Kind("can", ("dent", "pull", "scratch", "misprint", "stain")),
 }
 
 
