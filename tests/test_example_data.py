@@ -22,6 +22,7 @@ from data.make import (
     gear,
     glasses,
     grinder,
+    hammer,
     key,
     knight,
     lights,
@@ -284,6 +285,7 @@ SOLIDS += [(grinder, kind) for kind in ("missing", "skewed", "dent")]
 SOLIDS += [(fork, kind) for kind in ("missing", "bent")]
 SOLIDS += [(scissors, "missing"), (pliers, "missing")]
 SOLIDS += [(can, kind) for kind in ("dent", "pull")]
+SOLIDS += [(hammer, "missing")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

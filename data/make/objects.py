@@ -54,6 +54,7 @@ OBJECTS = {
     "Scissors": Kind("scissors", ("missing", "nick", "scratch", "crack", "stain")),
     "Pliers": Kind("pliers", ("missing", "chip", "cut", "corrosion", "scratch")),
     "Can": Kind("can", ("dent", "pull", "scratch", "misprint", "stain")),
+    "Hammer": Kind("hammer", ("crack", "missing", "corrosion", "scratch", "label")),
 }
 
 
