@@ -20,19 +20,28 @@ from .can_artwork import (
     date_image,
     print_image,
 )
-from .canvas import Canvas
+from .can_lid import (
+    LOST,
+    PANEL,
+    RING,
+    SHEET,
+    SINK,
+    TURNED,
+    along_pull,
+    on_lid,
+    pull_distance,
+    with_lid,
+)
 from .lights import smoothstep
 from .marks import (
     described,
-    ink_distance,
-    marked_face,
     picked,
     rolled_ink,
     scratched,
     solid_with_parts,
     union,
 )
-from .mesh import Mesh, both, box, rod, smooth_min, unit
+from .mesh import Mesh, both, rod, smooth_min, unit
 from .noise import fractal_noise_3d
 
 MATERIAL = {"specular": 0.5}
@@ -47,22 +56,12 @@ OUTLINE = [  # z, radius of the can's outside
 FOOT, ROUND, TOP = -0.90, 0.03, 0.90  # z of the ends, rounding of the foot's ring
 DOME = (0.325, 0.13)  # radius, height
 SEAM, INNER = (0.408, 0.836, 0.90), 0.368  # of the rim: radius, from and to z; radius within
-SINK, PANEL = (0.345, 0.768), (0.318, 0.815)  # of the groove about the panel, the panel: radius, z
-OPENING, SCORE = (0.150, 0.135, 0.120), (0.010, 0.013)  # x, half sizes; half width, depth
-BEAD = (0.272, 0.016, 1.9)  # raised line about the pull: radius, height, half angle
-RIVET = (0.042, 0.872)  # radius, z of its head
-PULL_TURN = 0.62  # azimuth that the pull's nose points to
-PULL = (-0.085, 0.178, 0.108)  # of its outline: x, half sizes
-SHEET, CURL = (0.840, 0.012), 0.021  # z and half thickness of the pull's sheet; radius of its edge
-RING, SLOT = (-0.168, 0.062, 0.066), (0.064, 0.011)  # hole: x, half sizes; radius, half width
-LETTERS, RAISED = (0.26, 0.26), 0.010  # half sizes, height
 ALUMINIUM, GUM = (0.74, 0.745, 0.75), (0.42, 0.34, 0.20)
 DUST, COLA = (0.36, 0.31, 0.24), (0.05, 0.02, 0.01)
 SCORED, BARE = (0.30, 0.30, 0.31), (0.86, 0.86, 0.86)
 # base colour, metallic, roughness
 METAL = np.array((*ALUMINIUM, 1, 0.27))
 CAN, TAB = range(2)
-LOST, SNAPPED, LIFTED, TURNED = range(4)  # what is wrong with the pull
 
 
 def defect_normal(defect: dict) -> np.ndarray:
@@ -82,7 +81,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
             sizes = {"radius": rng.uniform(0.09, 0.14), "depth": rng.uniform(0.035, 0.065)}
             normal = unit(normal)
     elif kind == "pull":  # torn off, its ring snapped off, lifted, turned on the rivet
-        form, nose = int(rng.choice(4, p=(0.25, 0.3, 0.25, 0.2))), _turned(1, 0)
+        form, nose = int(rng.choice(4, p=(0.25, 0.3, 0.25, 0.2))), along_pull(1, 0)
         centre = RING[0] * nose * (form != LOST) + [0, 0, SHEET[0]]
         normal = 0.5 * outwards + [0, 0, 1]
         sizes = {"form": form, "angle": rng.uniform(0.3, 1.1)}
@@ -128,18 +127,6 @@ def _outline() -> np.ndarray:
     return np.stack([z, curve(z), curve(z, 1)])
 
 
-def _turned(along, aside):
-    """x, y and z of places on the lid, along the pull and aside of it."""
-    cos, sin = np.cos(PULL_TURN), np.sin(PULL_TURN)
-    return np.array([cos * along - sin * aside, sin * along + cos * aside, 0 * along])
-
-
-def _on_lid(x, y):
-    """Places along the pull and aside of it."""
-    cos, sin = np.cos(PULL_TURN), np.sin(PULL_TURN)
-    return cos * x + sin * y, cos * y - sin * x
-
-
 def _can(x, y, z):
     """Distance-like value of wall, foot with its dome, rim and lid with all that is stamped."""
     heights, radius, slope = _outline()
@@ -156,75 +143,14 @@ def _can(x, y, z):
     well = both(reach - INNER + 0.2 * (TOP - z), PANEL[1] - z)
     groove = both(reach - SINK[0], PANEL[0] - reach, SINK[1] - z)
     body = -smooth_min(-body, np.minimum(well, groove), 0.012)
-    along, aside = _on_lid(x, y)
     lid = z > SINK[1] - 0.05
-    along, aside, up, flat = along[lid], aside[lid], z[lid], reach[lid]
-    spot = np.hypot((along - OPENING[0]) / OPENING[1], aside / OPENING[2]) - 1
-    score = SCORE[1] * (1 - np.abs(spot) * OPENING[2] / SCORE[0]).clip(0)
-    lifted, level, spread = BEAD
-    behind = np.arctan2(aside, -along)
-    bead = level * (1 - ((flat - lifted) / 0.022) ** 2).clip(0) * (np.abs(behind) < spread)
-    finger = 0.022 * (1 - np.hypot(along + 0.235, 0.7 * aside) / 0.09).clip(0) ** 0.5
-    sheet = both(up - PANEL[1] - bead + score + finger, flat - PANEL[0], PANEL[1] - 0.1 - up)
-    letters = both(_letters(along, aside), up - PANEL[1] - RAISED, PANEL[1] - 0.02 - up)
-    rivet = rod(along, aside, up, RIVET[0], PANEL[1] - 0.02, RIVET[1], 0.014)
-    cut = np.maximum(body[lid], -both(PANEL[1] - 0.03 - up, flat - PANEL[0] + 0.012))
-    body[lid] = np.minimum.reduce([cut, sheet, letters, rivet])
+    body[lid] = with_lid(body[lid], x[lid], y[lid], z[lid])
     return body
-
-
-def _pull(x, y, z, defect):
-    """Distance-like value of the ring pull: a sheet with curled edges, slot and ring hole."""
-    form = int(defect["form"]) if defect and defect["kind"] == "pull" else None
-    if form == LOST:
-        return np.full_like(x, 9)
-    along, aside = _on_lid(x, y)
-    up = z - SHEET[0]
-    if form in (LIFTED, TURNED):
-        cos, sin = np.cos(defect["angle"]), np.sin(defect["angle"])
-        if form == TURNED:
-            along, aside = cos * along + sin * aside, cos * aside - sin * along
-        else:  # about the edge of the rivet
-            off = along + SLOT[0] - 0.01
-            along = np.where(off < 0, cos * off - sin * up - SLOT[0] + 0.01, along)
-            up = np.where(off < 0, cos * up + sin * off, up)
-    middle, long, wide = PULL
-    narrow = wide - 0.10 * (along - middle)
-    outline = box(along - middle, aside * wide / narrow, 0 * up, (long, wide, 1), 0.095)
-    hole = box(along - RING[0], aside, 0 * up, (*RING[1:], 1), 0.05)
-    slot = both(np.abs(np.hypot(along, aside) - SLOT[0]) - SLOT[1], -0.035 - along)
-    sheet = both(np.abs(up) - SHEET[1], outline + 0.012, -hole, -slot)
-    curl = np.minimum(np.hypot(outline + CURL, up), np.hypot(hole - 0.012, up) + 0.006) - CURL
-    pull = smooth_min(sheet, curl, 0.01)
-    pull = np.maximum(pull, -both(np.hypot(along, aside) - RIVET[0] + 0.006, -up))
-    if form == SNAPPED:
-        pull = np.maximum(pull, -_snapped(along, aside, defect))
-    return pull
-
-
-def _snapped(along, aside, defect):
-    """Distance-like value of what is missing of the pull: behind a rough slanting line."""
-    rough = 0.007 * np.sin(61 * aside + defect["seed"] % 7) + 0.004 * np.sin(140 * aside)
-    return along - defect["cut"] - defect["slant"] * aside + rough
-
-
-def _letters(along, aside):
-    """Distance-like value of the letters on the lid, endless along z; read from the pull's end."""
-    return marked_face(_letter_image(), -aside, -along, LETTERS, PX).astype(aside.dtype)
-
-
-@cache
-def _letter_image() -> np.ndarray:
-    """Distance to the lid's letters in world units, negative within, [rows, columns]."""
-    canvas = Canvas(LETTERS, PX)
-    canvas.write(-0.19, 0.0, 40, 255, "L")
-    canvas.write(0.19, 0.0, 40, 255, "Z7")
-    return ink_distance(canvas.image, PX)
 
 
 def parts(x, y, z, defect: dict | None = None):
     """Distance-like values of can and pull, each as x."""
-    return _can(x, y, z), _pull(x, y, z, defect)
+    return _can(x, y, z), pull_distance(x, y, z, defect)
 
 
 distance = union(parts)
@@ -237,7 +163,7 @@ def mesh(defect: dict | None = None) -> Mesh:
     reach = np.hypot(x, y)
     look = np.tile(METAL, (len(points), 1))  # colour, metallic, roughness, [N, 5]
     brushed = fractal_noise_3d(points * (4, 4, 40), 1.5, 2, 3)
-    along, aside = _on_lid(x, y)
+    along, aside = on_lid(x, y)
     rolled = fractal_noise_3d(np.stack([along * 3, aside * 60, z * 3], 1), 1.5, 3, 2)
     lid = z > SINK[1] - 0.02
     streaks = np.where(lid & (reach < INNER), rolled, brushed)
