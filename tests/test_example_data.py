@@ -18,6 +18,7 @@ from data.make import (
     caster,
     clamp,
     fork,
+    drum,
     gamepad,
     gear,
     glasses,
@@ -286,6 +287,7 @@ SOLIDS += [(fork, kind) for kind in ("missing", "bent")]
 SOLIDS += [(scissors, "missing"), (pliers, "missing")]
 SOLIDS += [(can, kind) for kind in ("dent", "pull")]
 SOLIDS += [(hammer, "missing")]
+SOLIDS += [(drum, kind) for kind in ("dent", "missing")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

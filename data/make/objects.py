@@ -55,6 +55,7 @@ OBJECTS = {
     "Pliers": Kind("pliers", ("missing", "chip", "cut", "corrosion", "scratch")),
     "Can": Kind("can", ("dent", "pull", "scratch", "misprint", "stain")),
     "Hammer": Kind("hammer", ("crack", "missing", "corrosion", "scratch", "label")),
+    "Drum": Kind("drum", ("dent", "missing", "scratch", "stain", "tear")),
 }
 
 
