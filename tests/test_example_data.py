@@ -28,6 +28,7 @@ from data.make import (
     knight,
     lights,
     masks,
+    mug,
     objects,
     padlock,
     paper_cup,
@@ -288,6 +289,7 @@ SOLIDS += [(scissors, "missing"), (pliers, "missing")]
 SOLIDS += [(can, kind) for kind in ("dent", "pull")]
 SOLIDS += [(hammer, "missing")]
 SOLIDS += [(drum, kind) for kind in ("dent", "missing")]
+SOLIDS += [(mug, "chip")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

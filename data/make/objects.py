@@ -56,6 +56,7 @@ OBJECTS = {
     "Can": Kind("can", ("dent", "pull", "scratch", "misprint", "stain")),
     "Hammer": Kind("hammer", ("crack", "missing", "corrosion", "scratch", "label")),
     "Drum": Kind("drum", ("dent", "missing", "scratch", "stain", "tear")),
+    "Mug": Kind("mug", ("chip", "crack", "stain", "misprint", "glaze")),
 }
 
 
