@@ -13,6 +13,7 @@ from data.make import (
     board,
     bottle,
     brick_bird,
+    bulb,
     cameras,
     can,
     caster,
@@ -290,6 +291,7 @@ SOLIDS += [(can, kind) for kind in ("dent", "pull")]
 SOLIDS += [(hammer, "missing")]
 SOLIDS += [(drum, kind) for kind in ("dent", "missing")]
 SOLIDS += [(mug, "chip")]
+SOLIDS += [(bulb, kind) for kind in ("dent", "missing")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

@@ -57,6 +57,7 @@ OBJECTS = {
     "Hammer": Kind("hammer", ("crack", "missing", "corrosion", "scratch", "label")),
     "Drum": Kind("drum", ("dent", "missing", "scratch", "stain", "tear")),
     "Mug": Kind("mug", ("chip", "crack", "stain", "misprint", "glaze")),
+    "Bulb": Kind("bulb", ("dent", "crack", "scorch", "misprint", "missing")),
 }
 
 
