@@ -40,6 +40,7 @@ from data.make import (
     remote,
     scissors,
     shoe,
+    switch,
     tap,
     toy_car,
     usb_stick,
@@ -292,6 +293,7 @@ SOLIDS += [(hammer, "missing")]
 SOLIDS += [(drum, kind) for kind in ("dent", "missing")]
 SOLIDS += [(mug, "chip")]
 SOLIDS += [(bulb, kind) for kind in ("dent", "missing")]
+SOLIDS += [(switch, kind) for kind in ("skewed", "chip")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)
@@ -300,6 +302,7 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
     grid = np.meshgrid(*axes, indexing="ij")
     flawless = module.distance(*grid) < 0
     long = module in (plug, usb_stick, clamp, tap, glasses, grinder)  # pins, levers, drawer ...
+    long = module in (plug, usb_stick, clamp, tap, glasses, switch)  # pins, handle, levers, rockers
     farthest = 0.5 if long else 0.3
     for seed in range(12):
         defect = module.random_defect(kind, np.random.default_rng(seed))

@@ -58,6 +58,7 @@ OBJECTS = {
     "Drum": Kind("drum", ("dent", "missing", "scratch", "stain", "tear")),
     "Mug": Kind("mug", ("chip", "crack", "stain", "misprint", "glaze")),
     "Bulb": Kind("bulb", ("dent", "crack", "scorch", "misprint", "missing")),
+    "Switch": Kind("switch", ("skewed", "missing", "chip", "scratch", "stain")),
 }
 
 
