@@ -66,7 +66,7 @@ class ThresholdConfig:
         },
     )
     false_alarm_typical: float = field(
-        default=4.0,
+        default=5.0,
         metadata={
             "help": "threshold of objects at large at a rate of 0.05, to which the object's own "
             "goes halfway (geometric mean) where the detection is the default one; 0: it stays"
