@@ -301,8 +301,8 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
     axes = [np.arange(a, b, 0.03) for a, b in zip(module.LOW, module.HIGH, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij")
     flawless = module.distance(*grid) < 0
-    long = module in (plug, usb_stick, clamp, tap, glasses, grinder)  # pins, levers, drawer ...
-    long = module in (plug, usb_stick, clamp, tap, glasses, switch)  # pins, handle, levers, rockers
+    # pins, connector, handle, levers, drawer, rockers
+    long = module in (plug, usb_stick, clamp, tap, glasses, grinder, switch)
     farthest = 0.5 if long else 0.3
     for seed in range(12):
         defect = module.random_defect(kind, np.random.default_rng(seed))
