@@ -351,7 +351,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{len(folders)} objects in {arguments.objects}, but at least {HELD_OUT} are needed; "
             "make some with python -m piad.solid_objects"
         )
+    if arguments.beside and not others:
+        raise UserError(
+            f"--beside {arguments.beside} holds no object; make some with python -m "
+            "data.make.make_training_objects"
+        )
     beside, folders = len(folders), folders + others
+    names = [folder.name.rpartition("_")[0] for folder in folders]
+    if unknown := set(arguments.leave_out) - set(names):
+        raise UserError(
+            f"--leave-out {' '.join(sorted(unknown))}: no folder is named so up to its last _; "
+            f"there are {', '.join(sorted(set(names)))}"
+        )
     paths = [teach(folder, device) for folder in progress(folders, "objects")]
     data = load_examples(paths, device)
     torch.manual_seed(arguments.seed)
@@ -361,7 +372,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.start is not None:
         net, _ = read_change_net(arguments.start)
     net.to(device)
-    names = [folder.name.rpartition("_")[0] for folder in folders]
     left_out = torch.tensor([name in arguments.leave_out for name in names], device=device)
     aside = (data["group"] % HELD_OUT == 0) | left_out[data["group"]]
     taught = data, (~aside).nonzero()[:, 0], arguments.steps, arguments.batch, arguments.rate

@@ -455,6 +455,10 @@ def test_objects_of_another_kind_join_in_and_those_left_out_are_measured(tmp_pat
     common = ["--device", "cpu", "--width", "8", "--output", str(tmp_path / "end.safetensors")]
     train_change.main([str(tmp_path / "objects"), *beside, *common])
     assert taught == [([1, 2, 5], 3, 0.3)] * 2 and measured == [[0, 3, 4]]
+    with pytest.raises(UserError, match="--leave-out Plate: .* there are Cup, Fork, object"):
+        train_change.main([str(tmp_path / "objects"), *beside, "Plate", *common])
+    with pytest.raises(UserError, match="holds no object; .*make_training_objects"):
+        train_change.main([str(tmp_path / "objects"), "--beside", str(tmp_path / "no"), *common])
 
 
 def test_examples_of_another_size_are_named(tmp_path):
