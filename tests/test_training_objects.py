@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from data.make import make_mip_object
 from data.make import make_training_objects as maker
 from data.make.lights import LIGHTS
 from data.make.make_training_objects import UNSEEN, light_of, main, make_object, varied
@@ -35,8 +36,9 @@ def small(monkeypatch):
 
     monkeypatch.setattr(maker, "build_stage", lambda name: Plain())
     monkeypatch.setattr(maker, "broken_view", broken)
-    monkeypatch.setattr(maker, "SIZE", (SIDE, SIDE))
-    monkeypatch.setattr(maker, "GALLERY_VIEWS", 3)
+    for module in (maker, make_mip_object):
+        monkeypatch.setattr(module, "SIZE", (SIDE, SIDE))
+        monkeypatch.setattr(module, "GALLERY_VIEWS", 3)
 
 
 def test_an_object_reads_as_a_mip_class_without_the_defects_that_nothing_shows(tmp_path, small):

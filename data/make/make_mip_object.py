@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .cameras import FOV_X, direction_near, fibonacci_directions, look_at, random_direction
-from .lights import LIGHTS
+from .lights import LIGHTS, Light
 from .objects import OBJECTS, build_stage
 from .photo import save_image, to_bytes, tone_curve
 from .queries import broken_view, make_queries, plan_queries, write_json
@@ -25,19 +25,21 @@ FLAWLESS = {"A": 3, "B": 3, "C": 3, "D": 3, "E": 2}
 SMALLEST_MASK = 0.004  # 640 px
 
 
-def picture(stage, light: str, pose, samples: int, seed: int) -> np.ndarray:
-    linear, _ = stage.render(LIGHTS[light], pose, SIZE, samples, seed)
+def picture(stage, light: Light, pose, samples: int, seed: int) -> np.ndarray:
+    linear, _ = stage.render(light, pose, SIZE, samples, seed)
     return to_bytes(tone_curve(linear))
 
 
-def make_gallery(root: Path, stage, samples: int) -> None:
+def make_gallery(
+    root: Path, stage, samples: int, light: Light = LIGHTS["A"], first_seed: int = 0
+) -> None:
     """Views from all around, evenly spread, and transforms.json."""
     frames = []
     for i, direction in enumerate(fibonacci_directions(GALLERY_VIEWS)):
         pose = look_at(direction * GALLERY_DISTANCE)
         path = root / f"train/{i:03d}.png"
         if not path.exists():
-            save_image(path, picture(stage, "A", pose, samples, i))
+            save_image(path, picture(stage, light, pose, samples, first_seed + i))
         frames.append({"file_path": f"train/{i:03d}", "transform_matrix": pose.tolist()})
     write_json(root / "transforms.json", {"camera_angle_x": FOV_X, "frames": frames})
 
@@ -78,7 +80,8 @@ def main(argv=None):
     def flawless(request):
         rng = np.random.default_rng(request.seed)
         pose = hand_held(random_direction(rng), rng)
-        image = picture(stage, request.light, pose, args.samples, 1000 + request.number)
+        light = LIGHTS[request.light]
+        image = picture(stage, light, pose, args.samples, 1000 + request.number)
         return image, {"transform_matrix": pose.tolist()}
 
     def broken(request):
@@ -91,7 +94,8 @@ def main(argv=None):
             FOV_X,
             smallest.get(request.type, SMALLEST_MASK),
         )
-        image = picture(ill, request.light, pose, args.samples, 2000 + request.number)
+        light = LIGHTS[request.light]
+        image = picture(ill, light, pose, args.samples, 2000 + request.number)
         return image, mask, {"transform_matrix": pose.tolist(), "defect": defect}
 
     flawless_counts = FLAWLESS if args.flawless is None else dict.fromkeys("ABCDE", args.flawless)

@@ -14,18 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from .cameras import FOV_X, fibonacci_directions, look_at, random_direction
+from .cameras import FOV_X, random_direction
 from .lights import LIGHTS, Light, random_light
 from .make_mip_object import (
-    GALLERY_DISTANCE,
     GALLERY_VIEWS,
     SIZE,
     SMALLEST_MASK,
     hand_held,
+    make_gallery,
+    picture,
     pose_near_defect,
 )
 from .objects import OBJECTS, build_stage
-from .photo import save_image, to_bytes, tone_curve
+from .photo import save_image, to_bytes
 from .queries import Request, broken_view, write_json
 
 UNSEEN = "Spring", "Watch", "Grinder"  # what the net is measured on
@@ -71,25 +72,15 @@ def make_object(name: str, draw: int, folder: Path, samples: int, defects: int =
     near = partial(pose_near_defect, module)
     smallest = getattr(module, "SMALLEST_MASK", {})
     daylight = LIGHTS["A"] if draw == PLAIN_DRAW else varied(LIGHTS["A"], rng)
-    seed = 1_000_000 * draw
-
-    def take(path: str, shown, light: Light, pose) -> None:
-        nonlocal seed
-        seed += 1
-        linear, _ = shown.render(light, pose, SIZE, samples, seed)
-        save_image(folder / f"{path}.png", to_bytes(tone_curve(linear)))
-
-    frames, queries = [], []
-    for index, direction in enumerate(fibonacci_directions(GALLERY_VIEWS)):
-        pose = look_at(direction * GALLERY_DISTANCE)
-        take(f"train/{index:03}", stage, daylight, pose)
-        frames.append({"file_path": f"train/{index:03}", "transform_matrix": pose.tolist()})
-    write_json(folder / "transforms.json", {"camera_angle_x": FOV_X, "frames": frames})
+    seed = 1_000_000 * draw + 1
+    make_gallery(folder, stage, samples, daylight, seed)
+    seed, queries = seed + GALLERY_VIEWS, []
 
     def query(kind: str, number: int, which: int, shown, pose, mask=None) -> None:
         key, light = light_of(daylight, rng)
         path = f"{kind}/{number:03}_{which}"
-        take(f"test/{path}", shown, light, pose)
+        image = picture(shown, light, pose, samples, seed + len(queries))
+        save_image(folder / f"test/{path}.png", image)
         if mask is not None:
             save_image(folder / f"ground_truth/{path}.png", to_bytes(mask))
         frame = {"file_path": f"test/{path}", "light": key, "transform_matrix": pose.tolist()}
