@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from .canvas import Canvas
+from .lathe import from_outline, smooth_outline
 from .lights import smoothstep
 from .marks import described, picked, rolled_ink, scratched, solid_with_parts, union
 from .mesh import Mesh, both, smooth_min, unit
@@ -133,21 +134,15 @@ def _open_place(azimuth, rng):
 @cache
 def _outline() -> np.ndarray:
     """z, radius and slope of the body, smoothly interpolated, [3, K]."""
-    from scipy.interpolate import PchipInterpolator
-
-    curve = PchipInterpolator(*np.array(OUTLINE).T)
-    z = np.linspace(OUTLINE[0][0], OUTLINE[-1][0], 800)
-    return np.stack([z, curve(z), curve(z, 1)])
+    return smooth_outline(OUTLINE, 800)
 
 
 def _smooth_body(x, y, z):
     """Distance-like value of the body without hollow, grip and seam."""
-    heights, radius, slope = _outline()
     share, start, end = OVAL
     oval = share * smoothstep((end - z) / (end - start))
     reach = np.sqrt((x * (1 + oval)) ** 2 + (y * (1 - oval)) ** 2)
-    side = (reach - np.interp(z, heights, radius)) / np.hypot(1, np.interp(z, heights, slope))
-    return -smooth_min(-side, z - FOOT[0], FOOT[1])
+    return -smooth_min(-from_outline(_outline(), reach, z), z - FOOT[0], FOOT[1])
 
 
 def _ring(reach, z, sizes, rounding):

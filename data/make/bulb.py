@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from .canvas import Canvas
+from .lathe import smooth_outline
 from .lights import smoothstep
 from .marks import described, picked, rolled_ink, solid_with_parts, union
 from .mesh import Mesh, both, cylinder, rod, smooth_min, thread_depth, unit
@@ -146,10 +147,7 @@ def _outside(reach, z):
 @cache
 def _outline() -> np.ndarray:
     """z and radius of the skirt, smoothly interpolated, [2, K]."""
-    from scipy.interpolate import PchipInterpolator
-
-    z = np.linspace(SKIRT[0][0], SKIRT[-1][0], 400)
-    return np.stack([z, PchipInterpolator(*np.array(SKIRT).T)(z)])
+    return smooth_outline(SKIRT, 400)[:2]
 
 
 def _side(reach, z):

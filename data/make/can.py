@@ -32,6 +32,7 @@ from .can_lid import (
     pull_distance,
     with_lid,
 )
+from .lathe import from_outline, on_outline, smooth_outline
 from .lights import smoothstep
 from .marks import (
     described,
@@ -111,28 +112,19 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
 
 def _place(z, azimuth):
     """The wall's point at a height and an azimuth, and the normal there, each [3]."""
-    heights, radius, slope = _outline()
-    reach, lean = np.interp(z, heights, radius), np.interp(z, heights, slope)
-    cos, sin = np.cos(azimuth), np.sin(azimuth)
-    return np.array([reach * cos, reach * sin, z]), unit(np.array([cos, sin, -lean]))
+    return on_outline(_outline(), z, azimuth)
 
 
 @cache
 def _outline() -> np.ndarray:
     """z, radius and slope of the outside, smoothly interpolated, [3, K]."""
-    from scipy.interpolate import PchipInterpolator
-
-    curve = PchipInterpolator(*np.array(OUTLINE).T)
-    z = np.linspace(OUTLINE[0][0], OUTLINE[-1][0], 800)
-    return np.stack([z, curve(z), curve(z, 1)])
+    return smooth_outline(OUTLINE, 800)
 
 
 def _can(x, y, z):
     """Distance-like value of wall, foot with its dome, rim and lid with all that is stamped."""
-    heights, radius, slope = _outline()
     reach = np.sqrt(x * x + y * y)
-    side = (reach - np.interp(z, heights, radius)) / np.hypot(1, np.interp(z, heights, slope))
-    body = -smooth_min(-side, z - FOOT, ROUND)
+    body = -smooth_min(-from_outline(_outline(), reach, z), z - FOOT, ROUND)
     base, high = DOME
     ball = (base**2 + high**2) / (2 * high)
     dome = np.sqrt(reach**2 + (z - FOOT - high + ball) ** 2) - ball

@@ -1,10 +1,33 @@
-"""Surfaces of revolution about z with relief and colour per vertex."""
+"""Outlines about z and surfaces of revolution with relief and colour per vertex."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from .mesh import Mesh, unit, vertex_normals
+
+
+def smooth_outline(corners, count: int) -> np.ndarray:
+    """z, radius and its slope, smooth between corners (z, radius) without overshoot, [3, count]."""
+    from scipy.interpolate import PchipInterpolator
+
+    curve = PchipInterpolator(*np.array(corners).T)
+    z = np.linspace(corners[0][0], corners[-1][0], count)
+    return np.stack([z, curve(z), curve(z, 1)])
+
+
+def from_outline(outline: np.ndarray, reach, z):
+    """Distance-like value of a `smooth_outline` turned about z; `reach` is from the axis."""
+    heights, radius, slope = outline
+    return (reach - np.interp(z, heights, radius)) / np.hypot(1, np.interp(z, heights, slope))
+
+
+def on_outline(outline: np.ndarray, z: float, azimuth: float) -> tuple[np.ndarray, np.ndarray]:
+    """The point of a turned `smooth_outline` at a height and an azimuth, its normal; each [3]."""
+    heights, radius, slope = outline
+    out = np.array([np.cos(azimuth), np.sin(azimuth), 0])
+    point = np.interp(z, heights, radius) * out + [0, 0, z]
+    return point, unit(out - [0, 0, np.interp(z, heights, slope)])
 
 
 def turned_mesh(profile, num_along: int, num_around: int, relief: Callable | None = None):

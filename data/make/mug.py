@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from .canvas import Canvas
+from .lathe import from_outline, on_outline, smooth_outline
 from .lights import smoothstep
 from .marks import described, picked, rolled_ink
 from .mesh import Mesh, both, box, mesh_from_distance, smooth_min, unit
@@ -93,19 +94,13 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
 @cache
 def _outline() -> np.ndarray:
     """z, outer radius and its slope, smoothly interpolated, [3, K]."""
-    from scipy.interpolate import PchipInterpolator
-
-    curve = PchipInterpolator(*np.array(OUTLINE).T)
-    z = np.linspace(OUTLINE[0][0], OUTLINE[-1][0], 600)
-    return np.stack([z, curve(z), curve(z, 1)])
+    return smooth_outline(OUTLINE, 600)
 
 
 def _place(z, azimuth):
     """The wall's outer point at a height and an azimuth, and the normal there, each [3]."""
-    heights, radii, slopes = _outline()
-    radius, slope = np.interp(z, heights, radii), np.interp(z, heights, slopes)
-    out = np.array([np.cos(azimuth), np.sin(azimuth), 0])
-    return radius * out + [BODY_X, 0, z], unit(out - [0, 0, slope])
+    point, normal = on_outline(_outline(), z, azimuth)
+    return point + [BODY_X, 0, 0], normal
 
 
 def _ear_place(turn):
@@ -162,9 +157,7 @@ def distance(x, y, z, defect: dict | None = None):
     kind = defect["kind"] if defect else None
     bx = x - BODY_X
     reach = np.sqrt(bx * bx + y * y)
-    heights, radii, slopes = _outline()
-    radius = np.interp(z, heights, radii)
-    outer = (reach - radius) / np.hypot(1, np.interp(z, heights, slopes))
+    outer = from_outline(_outline(), reach, z)
     if kind == "glaze":
         near = sum((v - c) ** 2 for v, c in zip((x, y, z), defect["centre"], strict=True))
         near = near < (defect["radius"] + 0.15) ** 2
@@ -173,7 +166,7 @@ def distance(x, y, z, defect: dict | None = None):
         outer[near] -= thick * defect["high"] * _blobs(points, defect)
     body = smooth_min(outer, _ear(bx, y, z), 0.05)
     body = -smooth_min(-body, np.minimum(TOP - z, z - BOTTOM), 0.04)
-    hollow = -smooth_min(radius - WALL - reach, z - FLOOR, INNER_EDGE)
+    hollow = -smooth_min(np.interp(z, *_outline()[:2]) - WALL - reach, z - FLOOR, INNER_EDGE)
     under = both(reach - FOOT, z - BOTTOM - UNDER)
     solid = -smooth_min(-body, smooth_min(hollow, under, 0.01), 0.03)
     return np.maximum(solid, -_broken_off(x, y, z, defect)) if kind == "chip" else solid
