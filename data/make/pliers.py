@@ -9,11 +9,11 @@ from functools import cache
 import numpy as np
 
 from .canvas import Canvas
+from .halves import Halves, open_place
 from .lights import smoothstep
 from .marks import (
     described,
     face_axes,
-    first_met,
     ink_distance,
     marked_face,
     picked,
@@ -28,7 +28,8 @@ MATERIAL = {"specular": 0.5}
 SMALLEST_MASK = {"missing": 0.0015, "chip": 0.0006, "cut": 0.0004, "corrosion": 0.001}
 SMALLEST_MASK |= {"scratch": 0.0005}
 LOW, HIGH, STEP = np.array([-1.05, -0.125, -0.60]), np.array([1.02, 0.125, 0.60]), 0.0062
-PIVOT, OPEN = 0.42, 0.17  # x of the rivet; turn of each half, rad
+PIVOT = 0.42  # x of the rivet
+HALVES = Halves(PIVOT, turn=0.17)
 SIDES = (1, -1)  # the half whose jaw is above, in front; the other, at the back
 JOINT, DEEP = 0.180, 0.094  # radius; half depth of the pliers there
 TIP, JAW = 0.54, (0.200, 0.085)  # u of the jaws' ends; their height at the joint and there
@@ -74,14 +75,18 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
         normal = (0.4, face, side * (1 if across > 0.02 else -1) * 0.4)
         sizes |= {"radius": rng.uniform(0.045, 0.080)}
     elif kind == "cut":  # a slit in a grip
-        centre, normal = _open_place(rng, (HARD, SOFT), rng.choice([1, 1, 2]))
+        centre, normal = open_place(
+            rng, (HARD, SOFT), parts, distance, (LOW, HIGH), rng.choice([1, 1, 2])
+        )
         sizes = {"angle": rng.uniform(0, np.pi), "length": rng.uniform(0.09, 0.17)}
         sizes |= {"width": rng.uniform(0.012, 0.020), "depth": rng.uniform(0.035, 0.060)}
     elif kind == "corrosion":
-        centre, normal = _open_place(rng, (STEEL,), rng.choice([1, 1, 2]))
+        centre, normal = open_place(
+            rng, (STEEL,), parts, distance, (LOW, HIGH), rng.choice([1, 1, 2])
+        )
         sizes = {"radius": rng.uniform(0.09, 0.19), "cover": rng.uniform(0.6, 0.95)}
     elif kind == "scratch":
-        centre, normal = _open_place(rng, (STEEL, HARD))
+        centre, normal = open_place(rng, (STEEL, HARD), parts, distance, (LOW, HIGH))
         sizes = {"length": rng.uniform(0.10, 0.25), "width": rng.uniform(0.008, 0.014)}
         sizes["angle"] = rng.uniform(0, np.pi)
     else:
@@ -91,25 +96,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
 
 def _place(u, q, y, side):
     """Point of a half at u along it, q off its arm's middle line or its jaw's teeth, [3]."""
-    cos, sin, v = np.cos(OPEN), np.sin(OPEN), q + (float(_middle(u)) if u < 0 else 0)
-    return np.array([PIVOT + cos * u - sin * v, y, side * (sin * u + cos * v)])
-
-
-def _on_half(x, z, side):
-    """Places along a half's jaw and outwards from its teeth."""
-    cos, sin, x, z = np.cos(OPEN), np.sin(OPEN), x - PIVOT, side * z
-    return cos * x + sin * z, cos * z - sin * x
-
-
-def _open_place(rng, of, axis=1):
-    """A point of one of the parts `of` that shows along an axis and its normal, [3] each."""
-    wanted = rng.choice(of)
-    while True:
-        way = np.tile(rng.uniform(LOW, HIGH), (301, 1))
-        way[:, axis] = np.linspace(LOW[axis], HIGH[axis], 301)[:: rng.choice([-1, 1])]
-        met = first_met(way, parts, distance)
-        if met is not None and met[0] == wanted and abs(met[2][axis]) > 0.8:
-            return met[1:]
+    return HALVES.point(u, q + (float(_middle(u)) if u < 0 else 0), y, side)
 
 
 def _middle(u):
@@ -138,7 +125,7 @@ def _teeth(u, y):
 
 def _half(x, y, z, side, defect):
     """Distance-like value of the steel of a half."""
-    u, v = _on_half(x, z, side)
+    u, v = HALVES.places(x, z, side)
     off, reach = -side * y, np.hypot(x - PIVOT, z)
     back = -smooth_min(_jaw_back(u) - v, 0.9 * (TIP - u), 0.05)
     jaw = both(back, 0.8 * (_teeth(u, y) - v), 0.06 - u)
@@ -163,7 +150,7 @@ def _broken_off(x, y, z, defect):
 
 def _grip(x, y, z, side, defect):
     """Distance-like values of a grip, and of the soft part of it."""
-    u, v = _on_half(x, z, side)
+    u, v = HALVES.places(x, z, side)
     across = v - _middle(u)
     wide, deep = GRIP
     guard = np.exp(-(((u - GUARD[0]) / GUARD[1]) ** 2)) * GUARD[2]
@@ -270,7 +257,7 @@ def mesh(defect: dict | None = None) -> Mesh:
     look[:, 4] += 0.03 * mottle + 0.03 * grain * steel
     forged = np.stack([fractal_noise_3d(points, 26, seed, 2) for seed in (4, 5, 6)], 1)
     for side in SIDES:
-        u, v = _on_half(x, z, side)
+        u, v = HALVES.places(x, z, side)
         ground = steel & (np.abs(v - _teeth(u, y)) < 0.007) & (np.hypot(u, v) > JOINT)
         look[ground] = (*GROUND, 1, 0.3)
         right = -np.sign(y) * (u - ETCHED_AT[0])
@@ -294,7 +281,7 @@ def _spoil(look, points, part, defect) -> None:
     """Put a defect's colours into `look` [N, 5]; `part` tells which part the points are of."""
     kind, (x, y, z), steel, grips = defect["kind"], points.T, part == STEEL, part >= HARD
     if kind == "missing" and not defect["rivet"]:
-        u, v = _on_half(x, z, defect["side"])
+        u, v = HALVES.places(x, z, defect["side"])
         torn = np.abs(_torn(u, v - _middle(u), y, defect)) < 0.008
         look[torn & grips, :3] = 0.6 * look[torn & grips, :3] + 0.4 * np.array(TORN)
         look[torn & grips, 4] = 0.7

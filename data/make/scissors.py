@@ -9,10 +9,10 @@ from functools import cache
 import numpy as np
 
 from .canvas import Canvas
+from .halves import Halves, open_place
 from .lights import smoothstep
 from .marks import (
     described,
-    first_met,
     ink_distance,
     marked_face,
     picked,
@@ -27,7 +27,8 @@ MATERIAL = {"specular": 0.5}
 SMALLEST_MASK = {"missing": 0.0006, "nick": 0.0003, "scratch": 0.0005, "crack": 0.0004}
 SMALLEST_MASK |= {"stain": 0.0007}
 LOW, HIGH, STEP = np.array([-1.03, -0.10, -0.57]), np.array([1.02, 0.10, 0.57]), 0.0055
-PIVOT, OPEN = 0.09, 0.23  # x of the screw; turn of each half, rad
+PIVOT = 0.09  # x of the screw
+HALVES = Halves(PIVOT, turn=0.23)
 SIDES = (1, -1)  # the half whose blade is above, in front; the other, at the back
 LENGTH, EDGE, BACK, THICK = 0.90, -0.035, 0.105, 0.038  # of a blade from the screw; v of its sides
 BEVEL = 0.75  # how steeply the edge is ground
@@ -75,7 +76,9 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
             sizes["length"], sizes["depth"] = rng.uniform(0.05, 0.10), rng.uniform(0.015, 0.024)
         centre, normal = _place(along, EDGE, side), outer + [0.2, 0, -0.5 * side]
     elif kind == "scratch":
-        centre, normal = _open_place(rng, (BLADE_UP, BLADE_DOWN, BLADE_UP, BLADE_DOWN, PLASTIC))
+        centre, normal = open_place(
+            rng, 2 * (BLADE_UP, BLADE_DOWN) + (PLASTIC,), parts, distance, (LOW, HIGH)
+        )
         sizes = {"length": rng.uniform(0.11, 0.28), "width": rng.uniform(0.009, 0.015)}
         sizes["angle"] = rng.uniform(0, np.pi)
     elif kind == "crack":  # through a loop, away from its neck
@@ -85,7 +88,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
         sizes |= {"turn": turn, "gap": rng.uniform(0.006, 0.013), "slant": rng.uniform(-0.8, 0.8)}
     elif kind == "stain":  # rust on a blade, glue or paint on a loop
         of = (BLADE_UP, BLADE_DOWN) if rng.random() < 0.6 else (PLASTIC, SOFT)
-        centre, normal = _open_place(rng, of)
+        centre, normal = open_place(rng, of, parts, distance, (LOW, HIGH))
         sizes = {"radius": rng.uniform(0.07, 0.16), "cover": rng.uniform(0.55, 0.95)}
         sizes |= {"rust": of[0] == BLADE_UP, "paint": rng.random() < 0.5}
     else:
@@ -103,26 +106,7 @@ def _on_loop(turn, off, side):
 
 def _place(u, v, side):
     """Point of a half at u along its blade and v outwards, in the middle of its sheet, [3]."""
-    cos, sin = np.cos(OPEN), np.sin(OPEN)
-    y = -side * THICK / 2 if u > NECK_START else 0
-    return np.array([PIVOT + cos * u - sin * v, y, side * (sin * u + cos * v)])
-
-
-def _on_half(x, z, side):
-    """Places along a half's blade and outwards from it."""
-    cos, sin, x, z = np.cos(OPEN), np.sin(OPEN), x - PIVOT, side * z
-    return cos * x + sin * z, cos * z - sin * x
-
-
-def _open_place(rng, of):
-    """A point of one of the parts `of` that shows from front or back and its normal, [3] each."""
-    wanted = rng.choice(of)
-    while True:
-        way = np.tile(rng.uniform(LOW, HIGH), (301, 1))
-        way[:, 1] = np.linspace(-0.1, 0.1, 301) * rng.choice([-1, 1])
-        met = first_met(way, parts, distance)
-        if met is not None and met[0] == wanted and abs(met[2][1]) > 0.8:
-            return met[1:]
+    return HALVES.point(u, v, -side * THICK / 2 if u > NECK_START else 0, side)
 
 
 def _lost(defect, part, side):
@@ -133,7 +117,7 @@ def _lost(defect, part, side):
 
 def _blade(x, y, z, side, defect):
     """Distance-like value of a blade with its tang: its edge is ground on the outer face."""
-    u, v = _on_half(x, z, side)
+    u, v = HALVES.places(x, z, side)
     off = -side * y  # from where the blades meet
     run = np.clip(u / LENGTH, 0, 1)
     edge = EDGE + 0.022 * run**3
@@ -177,8 +161,8 @@ def _loop(u, v, side):
 
 def _cracked(x, z, defect):
     """Distance-like value of the rough sheet along which a loop is cracked."""
-    u, v = _on_half(x, z, defect["side"])
-    at_u, at_v = _on_half(defect["centre"][0], defect["centre"][2], defect["side"])
+    u, v = HALVES.places(x, z, defect["side"])
+    at_u, at_v = HALVES.places(defect["centre"][0], defect["centre"][2], defect["side"])
     cos, sin, phase = np.cos(defect["turn"]), np.sin(defect["turn"]), defect["seed"] % 7
     out, on = cos * (u - at_u) + sin * (v - at_v), cos * (v - at_v) - sin * (u - at_u)
     rough = 0.008 * np.sin(85 * out + phase) + 0.004 * np.sin(171 * out - phase)
@@ -187,7 +171,7 @@ def _cracked(x, z, defect):
 
 def _handle(x, y, z, side, defect):
     """Distance-like values of a half's glossy shell and of the soft insert in its loop."""
-    u, v = _on_half(x, z, side)
+    u, v = HALVES.places(x, z, side)
     loop = _loop(u, v, side)
     middle = (INSERT + SHELL) / 2
     ring = -smooth_min(middle - INSERT - np.abs(loop - middle), DEEP - np.abs(y), 0.045)
@@ -266,7 +250,7 @@ def mesh(defect: dict | None = None) -> Mesh:
     look = LOOKS[part]  # colour, metallic, roughness, [N, 5]
     solid.normals = unit(solid.normals)
     for side, blade in zip(SIDES, (part == BLADE_UP, part == BLADE_DOWN), strict=True):
-        u, v = _on_half(x, z, side)
+        u, v = HALVES.places(x, z, side)
         brushed = fractal_noise_3d(np.stack([u * 80, v * 3, y * 3], 1), 1.0, 3, 3)
         outer, flat = -side * solid.normals[:, 1], np.abs(solid.normals[:, 1])
         look[blade, :3] *= 1 + 0.05 * brushed[blade, None]
@@ -289,10 +273,10 @@ def _spoil(look, points, part, defect) -> None:
     kind, (x, _, z), steel = defect["kind"], points.T, part <= SCREW
     away = np.linalg.norm(points - np.array(defect["centre"]), axis=1)
     if kind == "missing" and defect["part"] == LOST_TIP:
-        torn = np.abs(_torn(*_on_half(x, z, defect["side"]), defect)) < 0.006
+        torn = np.abs(_torn(*HALVES.places(x, z, defect["side"]), defect)) < 0.006
         look[torn & (part == (BLADE_UP if defect["side"] > 0 else BLADE_DOWN))] = (*TORN, 0.8, 0.6)
     if kind == "nick":
-        u, v = _on_half(x, z, defect["side"])
+        u, v = HALVES.places(x, z, defect["side"])
         close = (np.abs(_along_nick(u, defect)) < 1) & (v < EDGE + 0.9 * defect["depth"] + 0.012)
         look[close & (away < 0.12) & steel] = (*TORN, 0.8, 0.5)
     if kind == "scratch":
