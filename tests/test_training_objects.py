@@ -27,15 +27,22 @@ class Plain:
 def small(monkeypatch):
     """Few small photographs; the second defect is shown by no view."""
 
-    def broken(request, name, flawless, near, size, fov_x, smallest):
-        if request.number == 1:
-            raise RuntimeError("no view shows a chip (chip/001); widen the bounds")
+    def shown(size):
         mask = np.zeros(size, bool)
         mask[4:8, 4:8] = True
-        return {}, Plain(), np.eye(4), mask
+        return np.eye(4), mask
 
-    monkeypatch.setattr(maker, "build_stage", lambda name: Plain())
+    def broken(request, name, flawless, near, size, fov_x, smallest, likeness):
+        if request.number == 1:
+            raise RuntimeError("no view shows a chip (chip/001); widen the bounds")
+        return {}, Plain(), *shown(size)
+
+    def view(flawless, broken, next_pose, size, fov_x, smallest):
+        return shown(size)
+
+    monkeypatch.setattr(maker, "build_stage", lambda name, likeness: Plain())
     monkeypatch.setattr(maker, "broken_view", broken)
+    monkeypatch.setattr(maker, "view_of", view)
     for module in (maker, make_mip_object):
         monkeypatch.setattr(module, "SIZE", (SIDE, SIDE))
         monkeypatch.setattr(module, "GALLERY_VIEWS", 3)
@@ -93,3 +100,34 @@ def test_a_varied_light_comes_from_another_side_with_lamps_of_the_same_size():
     assert len(turns) == 1 and turns != {0.0}
     assert [b.half_width for b in other.softboxes] == [a.half_width for a in light.softboxes]
     assert other.softboxes[0].radiance != light.softboxes[0].radiance and other.sky != light.sky
+
+
+def test_a_broken_object_is_shown_from_as_many_places_as_asked(tmp_path, small, monkeypatch):
+    make_object("Knob", 12, tmp_path / "Knob", samples=1, defects=3, views=2)
+    frames = json.loads((tmp_path / "Knob/transforms_test.json").read_text())["frames"]
+    names = [frame["file_path"] for frame in frames]
+    assert [n for n in names if "good" not in n] == [
+        f"test/{kind}/{n:03}_{k}" for kind, n in (("chip", 0), ("stain", 2)) for k in range(4)
+    ]
+    assert len(names) == 3 * 4 + 2 * 4
+    monkeypatch.setattr(maker, "view_of", lambda *arguments: None)
+    make_object("Knob", 12, tmp_path / "once", samples=1, defects=1, views=2)
+    frames = json.loads((tmp_path / "once/transforms_test.json").read_text())["frames"]
+    assert len(frames) == 4 + 2
+
+
+def test_from_draw_14_on_an_object_and_what_breaks_of_it_are_changed_alike(
+    tmp_path, small, monkeypatch
+):
+    built, broken = [], maker.broken_view
+    monkeypatch.setattr(
+        maker, "build_stage", lambda name, likeness: built.append(likeness) or Plain()
+    )
+    monkeypatch.setattr(
+        maker, "broken_view", lambda *given: built.append(given[-1]) or broken(*given)
+    )
+    for draw in (13, 14, 15):
+        make_object("Knob", draw, tmp_path / str(draw), samples=1, defects=1)
+    assert built[0] is built[1] is None
+    assert built[2] is built[3] is not None and built[4] is built[5] is not None
+    assert built[2] != built[4]

@@ -1,8 +1,9 @@
 """Example objects anew, under other lights and with other defects, for the change net's training.
 
-Every defect is photographed from one place under two lights: now and then the gallery's, a third of
-the time one of the example data's, else random softboxes. Objects that are there stay, and those
-that the net is measured on are never made.
+Every view of a defect is photographed under two lights: now and then the gallery's, a third of the
+time one of the example data's, else random softboxes. From draw 14 on the objects are stretched,
+twisted and of other colours and materials (`likeness`). Objects that are there stay, and those that
+the net is measured on are never made.
 
     python -m data.make.make_training_objects data/hand_made --draws 12 13 --variant cuda_ad_rgb
 """
@@ -16,6 +17,7 @@ import numpy as np
 
 from .cameras import FOV_X, random_direction
 from .lights import LIGHTS, Light, random_light
+from .likeness import random_likeness
 from .make_mip_object import (
     GALLERY_VIEWS,
     SIZE,
@@ -27,13 +29,14 @@ from .make_mip_object import (
 )
 from .objects import OBJECTS, build_stage
 from .photo import save_image, to_bytes
-from .queries import Request, broken_view, write_json
+from .queries import Request, broken_view, view_of, write_json
 
 UNSEEN = "Spring", "Watch", "Grinder"  # what the net is measured on
-DEFECTS, LIGHTS_EACH = 24, 2  # of an object; each has as many flawless views beside it
+DEFECTS, LIGHTS_EACH = 24, 2  # of an object; each view has as many flawless ones beside it
 GALLERY_LIGHT, EXAMPLE_LIGHT = 0.12, 0.33  # shares of the photographs; the rest: random light
 SMALLER = 0.6  # times an object's usual least mask
 PLAIN_DRAW = 12  # whose gallery is under light A as it is
+FIRST_LIKENESS = 14  # the draw from which on objects are changed
 
 
 def varied(light: Light, rng: np.random.Generator) -> Light:
@@ -59,16 +62,21 @@ def light_of(daylight: Light, rng: np.random.Generator) -> tuple[str, Light]:
     return "R", random_light(rng)
 
 
-def make_object(name: str, draw: int, folder: Path, samples: int, defects: int = DEFECTS) -> None:
+def make_object(
+    name: str, draw: int, folder: Path, samples: int, defects: int = DEFECTS, views: int = 1
+) -> None:
     """One object with its photographs in the MIP layout; transforms_test.json last.
 
     Args:
-        draw: decides on poses, lights and defects.
+        draw: decides on poses, lights and defects, and on the likeness.
         samples: paths per pixel.
         defects: that are tried; one that no view shows is left out.
+        views: of each defect; a mesh takes longer to make than to photograph.
     """
     rng = np.random.default_rng((sum(name.encode()), draw))
-    stage, module, kinds = build_stage(name), OBJECTS[name].load(), OBJECTS[name].defects
+    module, kinds = OBJECTS[name].load(), OBJECTS[name].defects
+    likeness = random_likeness(rng) if draw >= FIRST_LIKENESS else None
+    stage = build_stage(name, likeness=likeness)
     near = partial(pose_near_defect, module)
     smallest = getattr(module, "SMALLEST_MASK", {})
     daylight = LIGHTS["A"] if draw == PLAIN_DRAW else varied(LIGHTS["A"], rng)
@@ -87,18 +95,23 @@ def make_object(name: str, draw: int, folder: Path, samples: int, defects: int =
         queries.append(frame)
 
     for number in range(defects):
-        for which in range(LIGHTS_EACH):
+        for which in range(views * LIGHTS_EACH):
             query("good", number, which, stage, hand_held(random_direction(rng), rng))
         kind = kinds[number % len(kinds)]
         request = Request(kind, number, "A", (sum(name.encode()), 77, draw, number))
         least = SMALLER * smallest.get(kind, SMALLEST_MASK)
         try:
-            _, broken, pose, mask = broken_view(request, name, stage, near, SIZE, FOV_X, least)
+            defect, broken, *first = broken_view(
+                request, name, stage, near, SIZE, FOV_X, least, likeness
+            )
         except RuntimeError as none_shows:
             print(none_shows, flush=True)
             continue
-        for which in range(LIGHTS_EACH):
-            query(kind, number, which, broken, pose, mask)
+        next_pose = partial(near, defect, rng)
+        others = (view_of(stage, broken, next_pose, SIZE, FOV_X, least) for _ in range(views - 1))
+        for view, (pose, mask) in enumerate(filter(None, (first, *others))):
+            for which in range(LIGHTS_EACH):
+                query(kind, number, view * LIGHTS_EACH + which, broken, pose, mask)
     write_json(folder / "transforms_test.json", {"camera_angle_x": FOV_X, "frames": queries})
 
 
@@ -108,6 +121,8 @@ def main(argv=None):
     parser.add_argument("folder", type=Path, help="where the objects go, NAME_DRAW each")
     parser.add_argument("--names", nargs="+", choices=choices, default=choices)
     parser.add_argument("--draws", nargs="+", type=int, default=[PLAIN_DRAW])
+    parser.add_argument("--defects", type=int, default=DEFECTS, help="that are tried")
+    parser.add_argument("--views", type=int, default=1, help="of each defect")
     parser.add_argument("--samples", type=int, default=16, help="paths per pixel")
     parser.add_argument("--variant", help="of Mitsuba; cuda_ad_rgb is faster by far")
     arguments = parser.parse_args(argv)
@@ -119,7 +134,8 @@ def main(argv=None):
         for name in arguments.names:
             target = arguments.folder / f"{name}_{draw}"
             if not (target / "transforms_test.json").is_file():
-                make_object(name, draw, target, arguments.samples)
+                made = arguments.samples, arguments.defects, arguments.views
+                make_object(name, draw, target, *made)
                 print(target, flush=True)
 
 

@@ -6,6 +6,7 @@ from importlib import import_module
 
 import numpy as np
 
+from .likeness import Likeness
 from .mesh import Surface, disc
 from .render import Stage, textured_material, vertex_material
 
@@ -62,12 +63,20 @@ OBJECTS = {
 }
 
 
-def build_stage(name: str, defect: dict | None = None) -> Stage:
-    """The object, flawless or with one defect, ready to be lit and rendered."""
+def build_stage(name: str, defect: dict | None = None, likeness: Likeness | None = None) -> Stage:
+    """The object, flawless or with one defect, ready to be lit and rendered.
+
+    Args:
+        likeness: what is done to it; for objects with colours per vertex, that float.
+    """
     module = OBJECTS[name].load()
     if name == "Spring":
         return Stage([(module.mesh(defect), textured_material(_wire(defect), specular=0.5))])
-    material = vertex_material(**getattr(module, "MATERIAL", {}))
+    options = getattr(module, "MATERIAL", {})
+    if likeness:
+        material = vertex_material(**likeness.material(options))
+        return Stage([(likeness.mesh(module.mesh(defect)), material)])
+    material = vertex_material(**options)
     if name != "05Joint":
         return Stage([(module.mesh(defect), material)])
     return Stage([(module.mesh(defect), material), _table()], max_depth=5)

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,29 +58,40 @@ def plan_queries(
     return requests
 
 
-def broken_view(request: Request, object_name, flawless: Stage, pose_near, size, fov_x, smallest):
+def broken_view(
+    request: Request, object_name, flawless: Stage, pose_near, size, fov_x, smallest, likeness=None
+):
     """A defect and a pose from which it can be seen.
 
     Args:
         pose_near: takes the defect and a generator, returns a pose that may show it.
         smallest: least share of the image that the mask must cover.
+        likeness: what is done to the object, if anything, as it was done to `flawless`.
     Returns:
         The defect's parameters, the broken object's Stage, camera_to_world, mask [H, W] bool.
     """
     rng = np.random.default_rng(request.seed)
     for _ in range(DEFECTS_PER_QUERY):
         defect = OBJECTS[object_name].load().random_defect(request.type, rng)
-        broken = build_stage(object_name, defect)
-        for _ in range(VIEWS_PER_DEFECT):
-            pose = pose_near(defect, rng)
-            # one ray a pixel is a ninth of the work and rules out most views
-            for oversampling in (1, MASK_OVERSAMPLING):
-                mask = defect_mask(flawless, broken, pose, size, fov_x, oversampling)
-                if not smallest <= mask.mean() <= LARGEST_MASK:
-                    break
-            else:
-                return defect, broken, pose, mask
+        broken = build_stage(object_name, defect, likeness)
+        shown = view_of(flawless, broken, partial(pose_near, defect, rng), size, fov_x, smallest)
+        if shown:
+            return defect, broken, *shown
     raise RuntimeError(f"no view shows a {request.type} ({request.name}); widen the bounds")
+
+
+def view_of(flawless: Stage, broken: Stage, next_pose, size, fov_x, smallest):
+    """A pose of those that `next_pose()` gives that shows what is broken, and its mask, or None."""
+    for _ in range(VIEWS_PER_DEFECT):
+        pose = next_pose()
+        # one ray a pixel is a ninth of the work and rules out most views
+        for oversampling in (1, MASK_OVERSAMPLING):
+            mask = defect_mask(flawless, broken, pose, size, fov_x, oversampling)
+            if not smallest <= mask.mean() <= LARGEST_MASK:
+                break
+        else:
+            return pose, mask
+    return None
 
 
 def make_queries(root: Path, suffix: str, requests, render_flawless, render_broken, store):
