@@ -14,7 +14,7 @@ import numpy as np
 
 from .cameras import FOV_X, direction_near, fibonacci_directions, look_at, random_direction
 from .lights import LIGHTS, Light
-from .objects import OBJECTS, build_stage
+from .objects import OBJECTS, build_stage, defect_normal
 from .photo import save_image, to_bytes, tone_curve
 from .queries import broken_view, make_queries, plan_queries, write_json
 
@@ -50,8 +50,8 @@ def hand_held(direction, rng: np.random.Generator) -> np.ndarray:
     return look_at(eye, rng.uniform(-0.08, 0.08, 3), roll=rng.uniform(-0.12, 0.12))
 
 
-def pose_near_defect(module, defect: dict, rng: np.random.Generator) -> np.ndarray:
-    return hand_held(direction_near(module.defect_normal(defect), np.radians(65), rng), rng)
+def pose_near_defect(name: str, defect: dict, rng: np.random.Generator) -> np.ndarray:
+    return hand_held(direction_near(defect_normal(name, defect), np.radians(65), rng), rng)
 
 
 def main(argv=None):
@@ -67,7 +67,7 @@ def main(argv=None):
     make_gallery(args.output, stage, args.samples)
     records_path = args.output / "transforms_test.json"
     module = OBJECTS[args.name].load()
-    near = partial(pose_near_defect, module)
+    near = partial(pose_near_defect, args.name)
     smallest = getattr(module, "SMALLEST_MASK", {})
 
     def store(records=None):

@@ -2,8 +2,9 @@
 
 Every view of a defect is photographed under two lights: now and then the gallery's, a third of the
 time one of the example data's, else random softboxes. From draw 14 on the objects are stretched,
-twisted and of other colours and materials (`likeness`). Objects that are there stay, and those that
-the net is measured on are never made.
+twisted and of other colours and materials (`likeness`), and suffer what any object can (`damage`)
+beside their own defects. Objects that are there stay, and those that the net is measured on are
+never made.
 
     python -m data.make.make_training_objects data/hand_made --draws 12 13 --variant cuda_ad_rgb
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import damage
 from .cameras import FOV_X, random_direction
 from .lights import LIGHTS, Light, random_light
 from .likeness import random_likeness
@@ -32,7 +34,7 @@ from .photo import save_image, to_bytes
 from .queries import Request, broken_view, view_of, write_json
 
 UNSEEN = "Spring", "Watch", "Grinder"  # what the net is measured on
-DEFECTS, LIGHTS_EACH = 24, 2  # of an object; each view has as many flawless ones beside it
+DEFECTS, LIGHTS_EACH = 24, 2  # of an object; as many flawless views beside each defect's
 GALLERY_LIGHT, EXAMPLE_LIGHT = 0.12, 0.33  # shares of the photographs; the rest: random light
 SMALLER = 0.6  # times an object's usual least mask
 PLAIN_DRAW = 12  # whose gallery is under light A as it is
@@ -74,11 +76,13 @@ def make_object(
         views: of each defect; a mesh takes longer to make than to photograph.
     """
     rng = np.random.default_rng((sum(name.encode()), draw))
-    module, kinds = OBJECTS[name].load(), OBJECTS[name].defects
-    likeness = random_likeness(rng) if draw >= FIRST_LIKENESS else None
+    kinds, likeness = OBJECTS[name].defects, None
+    if draw >= FIRST_LIKENESS:
+        kinds, likeness = kinds + damage.KINDS, random_likeness(rng)
     stage = build_stage(name, likeness=likeness)
-    near = partial(pose_near_defect, module)
-    smallest = getattr(module, "SMALLEST_MASK", {})
+    near = partial(pose_near_defect, name)
+    smallest = getattr(OBJECTS[name].load(), "SMALLEST_MASK", {})
+    smallest = smallest | dict.fromkeys(damage.KINDS, damage.SMALLEST_MASK)
     daylight = LIGHTS["A"] if draw == PLAIN_DRAW else varied(LIGHTS["A"], rng)
     seed = 1_000_000 * draw + 1
     make_gallery(folder, stage, samples, daylight, seed)
@@ -95,7 +99,7 @@ def make_object(
         queries.append(frame)
 
     for number in range(defects):
-        for which in range(views * LIGHTS_EACH):
+        for which in range(LIGHTS_EACH):
             query("good", number, which, stage, hand_held(random_direction(rng), rng))
         kind = kinds[number % len(kinds)]
         request = Request(kind, number, "A", (sum(name.encode()), 77, draw, number))

@@ -1,13 +1,14 @@
-"""The objects by name: their geometry, their materials, where they stand and how they break."""
+"""The objects by name: geometry, materials, where they stand, how they break, their likenesses."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 
 import numpy as np
 
+from . import damage
 from .likeness import Likeness
-from .mesh import Surface, disc
+from .mesh import Mesh, Surface, disc
 from .render import Stage, textured_material, vertex_material
 
 TABLE_RADIUS = 2.5
@@ -73,13 +74,37 @@ def build_stage(name: str, defect: dict | None = None, likeness: Likeness | None
     if name == "Spring":
         return Stage([(module.mesh(defect), textured_material(_wire(defect), specular=0.5))])
     options = getattr(module, "MATERIAL", {})
-    if likeness:
-        material = vertex_material(**likeness.material(options))
-        return Stage([(likeness.mesh(module.mesh(defect)), material)])
-    material = vertex_material(**options)
-    if name != "05Joint":
-        return Stage([(module.mesh(defect), material)])
-    return Stage([(module.mesh(defect), material), _table()], max_depth=5)
+    material = vertex_material(**(likeness.material(options) if likeness else options))
+    solid = _mesh(name, defect, likeness), material
+    return Stage([solid, _table()], max_depth=5) if name == "05Joint" else Stage([solid])
+
+
+def random_defect(name: str, kind: str, rng: np.random.Generator, likeness=None) -> dict:
+    """Parameters of one of the object's own defects, or of what any object suffers (damage)."""
+    if kind in damage.KINDS:
+        return damage.random_damage(kind, _flawless(name, likeness), rng)
+    return OBJECTS[name].load().random_defect(kind, rng)
+
+
+def defect_normal(name: str, defect: dict) -> np.ndarray:
+    """Direction [3] from which a defect can be seen."""
+    if defect["kind"] in damage.KINDS:
+        return np.array(defect["normal"])
+    return OBJECTS[name].load().defect_normal(defect)
+
+
+def _mesh(name: str, defect: dict | None, likeness: Likeness | None) -> Mesh:
+    if defect is None or defect["kind"] in damage.KINDS:
+        flawless = _flawless(name, likeness)
+        return damage.damaged(flawless, defect) if defect else flawless
+    mesh = OBJECTS[name].load().mesh(defect)
+    return likeness.mesh(mesh) if likeness else mesh
+
+
+@lru_cache(1)
+def _flawless(name: str, likeness: Likeness | None) -> Mesh:
+    mesh = OBJECTS[name].load().mesh(None)
+    return likeness.mesh(mesh) if likeness else mesh
 
 
 def _wire(defect: dict | None) -> Surface:

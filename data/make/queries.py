@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .objects import OBJECTS, build_stage
+from .objects import OBJECTS, build_stage, random_defect
 from .photo import save_image, to_bytes
 from .render import Stage, defect_mask
 
@@ -72,7 +72,7 @@ def broken_view(
     """
     rng = np.random.default_rng(request.seed)
     for _ in range(DEFECTS_PER_QUERY):
-        defect = OBJECTS[object_name].load().random_defect(request.type, rng)
+        defect = random_defect(object_name, request.type, rng, likeness)
         broken = build_stage(object_name, defect, likeness)
         shown = view_of(flawless, broken, partial(pose_near, defect, rng), size, fov_x, smallest)
         if shown:
