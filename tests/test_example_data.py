@@ -18,6 +18,7 @@ from data.make import (
     can,
     caster,
     clamp,
+    door_handle,
     drum,
     fork,
     gamepad,
@@ -30,6 +31,7 @@ from data.make import (
     lights,
     masks,
     mug,
+    nozzle,
     objects,
     padlock,
     paper_cup,
@@ -294,6 +296,8 @@ SOLIDS += [(drum, kind) for kind in ("dent", "missing")]
 SOLIDS += [(mug, "chip")]
 SOLIDS += [(bulb, kind) for kind in ("dent", "missing")]
 SOLIDS += [(switch, kind) for kind in ("skewed", "chip")]
+SOLIDS += [(nozzle, kind) for kind in ("missing", "dent")]
+SOLIDS += [(door_handle, kind) for kind in ("missing", "bent")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)
@@ -301,8 +305,8 @@ def test_a_defective_solid_has_another_shape_near_the_defect_only(module, kind):
     axes = [np.arange(a, b, 0.03) for a, b in zip(module.LOW, module.HIGH, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij")
     flawless = module.distance(*grid) < 0
-    # pins, connector, handle, levers, drawer, rockers
-    long = module in (plug, usb_stick, clamp, tap, glasses, grinder, switch)
+    # pins, connector, handles, levers, drawer, rockers
+    long = module in (plug, usb_stick, clamp, tap, glasses, grinder, switch, door_handle)
     farthest = 0.5 if long else 0.3
     for seed in range(12):
         defect = module.random_defect(kind, np.random.default_rng(seed))

@@ -61,6 +61,8 @@ OBJECTS = {
     "Mug": Kind("mug", ("chip", "crack", "stain", "misprint", "glaze")),
     "Bulb": Kind("bulb", ("dent", "crack", "scorch", "misprint", "missing")),
     "Switch": Kind("switch", ("skewed", "missing", "chip", "scratch", "stain")),
+    "Nozzle": Kind("nozzle", ("missing", "dent", "scratch", "stain", "cut")),
+    "DoorHandle": Kind("door_handle", ("missing", "bent", "dent", "scratch", "stain")),
 }
 
 
