@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from data.make import (
+    baseball,
     board,
     bottle,
     brick_bird,
@@ -19,6 +20,7 @@ from data.make import (
     caster,
     clamp,
     door_handle,
+    dog_collar,
     drum,
     fork,
     gamepad,
@@ -298,6 +300,7 @@ SOLIDS += [(bulb, kind) for kind in ("dent", "missing")]
 SOLIDS += [(switch, kind) for kind in ("skewed", "chip")]
 SOLIDS += [(nozzle, kind) for kind in ("missing", "dent")]
 SOLIDS += [(door_handle, kind) for kind in ("missing", "bent")]
+SOLIDS += [(baseball, "cut"), (dog_collar, "bent")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

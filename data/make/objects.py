@@ -63,6 +63,8 @@ OBJECTS = {
     "Switch": Kind("switch", ("skewed", "missing", "chip", "scratch", "stain")),
     "Nozzle": Kind("nozzle", ("missing", "dent", "scratch", "stain", "cut")),
     "DoorHandle": Kind("door_handle", ("missing", "bent", "dent", "scratch", "stain")),
+    "Baseball": Kind("baseball", ("missing", "cut", "scratch", "stain", "misprint")),
+    "DogCollar": Kind("dog_collar", ("missing", "bent", "cut", "scratch", "stain")),
 }
 
 
