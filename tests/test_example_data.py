@@ -14,6 +14,7 @@ from data.make import (
     board,
     bottle,
     brick_bird,
+    brick_elephant,
     bulb,
     cameras,
     can,
@@ -31,6 +32,7 @@ from data.make import (
     key,
     knight,
     lights,
+    locomotive,
     masks,
     mug,
     nozzle,
@@ -277,6 +279,7 @@ SOLIDS += [(toy_car, kind) for kind in ("dent", "missing")]
 SOLIDS += [(gear, kind) for kind in ("missing", "burr")]
 SOLIDS += [(plug, kind) for kind in ("bent", "missing", "chip")]
 SOLIDS += [(brick_bird, kind) for kind in ("burr", "missing")]
+SOLIDS += [(brick_elephant, kind) for kind in ("burr", "missing")]
 SOLIDS += [(usb_stick, kind) for kind in ("dent", "missing", "bent")]
 SOLIDS += [(bottle, kind) for kind in ("missing", "dent")]
 SOLIDS += [(clamp, kind) for kind in ("missing", "bent")]
@@ -296,6 +299,7 @@ SOLIDS += [(can, kind) for kind in ("dent", "pull")]
 SOLIDS += [(hammer, "missing")]
 SOLIDS += [(drum, kind) for kind in ("dent", "missing")]
 SOLIDS += [(mug, "chip")]
+SOLIDS += [(locomotive, "missing")]
 SOLIDS += [(bulb, kind) for kind in ("dent", "missing")]
 SOLIDS += [(switch, kind) for kind in ("skewed", "chip")]
 SOLIDS += [(nozzle, kind) for kind in ("missing", "dent")]
