@@ -23,12 +23,14 @@ from data.make import (
     door_handle,
     dog_collar,
     drum,
+    fan,
     fork,
     gamepad,
     gear,
     glasses,
     grinder,
     hammer,
+    headphones,
     key,
     knight,
     lights,
@@ -305,6 +307,8 @@ SOLIDS += [(switch, kind) for kind in ("skewed", "chip")]
 SOLIDS += [(nozzle, kind) for kind in ("missing", "dent")]
 SOLIDS += [(door_handle, kind) for kind in ("missing", "bent")]
 SOLIDS += [(baseball, "cut"), (dog_collar, "bent")]
+SOLIDS += [(headphones, kind) for kind in ("missing", "crack", "tear")]
+SOLIDS += [(fan, kind) for kind in ("bent", "chip")]
 
 
 @pytest.mark.parametrize("module, kind", SOLIDS)

@@ -67,6 +67,8 @@ OBJECTS = {
     "DoorHandle": Kind("door_handle", ("missing", "bent", "dent", "scratch", "stain")),
     "Baseball": Kind("baseball", ("missing", "cut", "scratch", "stain", "misprint")),
     "DogCollar": Kind("dog_collar", ("missing", "bent", "cut", "scratch", "stain")),
+    "Headphones": Kind("headphones", ("missing", "crack", "tear", "scratch", "stain")),
+    "Fan": Kind("fan", ("bent", "missing", "chip", "misprint", "stain")),
 }
 
 
