@@ -10,7 +10,7 @@ import numpy as np
 
 from .canvas import Canvas
 from .lights import smoothstep
-from .marks import described, first_met, inked_face, picked, solid_with_parts, union
+from .marks import described, inked_face, open_place, picked, solid_with_parts, union
 from .mesh import Mesh, both, box, cylinder, rod, smooth_min
 from .noise import fractal_noise_3d
 
@@ -112,14 +112,8 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
 
 def _open_place(rng, of):
     """A point of one of the parts `of` that shows from a side, and its normal, each [3]."""
-    wanted = rng.choice(of)
-    while True:
-        axis = rng.choice(3)
-        way = np.tile(rng.uniform(LOW, HIGH), (501, 1))
-        way[:, axis] = np.linspace(LOW[axis], HIGH[axis], 501)[:: rng.choice([-1, 1])]
-        met = first_met(way, parts, distance)
-        if met is not None and met[0] == wanted and abs(met[2][axis]) > 0.6:
-            return met[1] / SIZE, met[2]
+    at, normal = open_place(rng, of, parts, distance, (LOW, HIGH), steps=501, facing=0.6)
+    return at / SIZE, normal
 
 
 def _centre(defect):

@@ -1,13 +1,8 @@
 """Tools of two like halves that cross at a pivot along y, each turned from x and mirrored in z."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-from .marks import first_met
-
-FACING = 0.8  # least share of a normal along the way that met it
 
 
 @dataclass(frozen=True)
@@ -29,19 +24,3 @@ class Halves:
         """The point [3] at u, v of a half and at y."""
         cos, sin = np.cos(self.turn), np.sin(self.turn)
         return np.array([self.pivot + cos * u - sin * v, y, side * (sin * u + cos * v)])
-
-
-def open_place(rng, of, parts: Callable, distance: Callable, bounds, axis: int = 1):
-    """A point of one of the parts `of` that shows along an axis and its normal, [3] each.
-
-    Args:
-        parts, distance: of the object, as functions of x, y, z; bounds: its lowest and highest
-            corner, [3] each.
-    """
-    wanted, (low, high) = rng.choice(of), bounds
-    while True:
-        way = np.tile(rng.uniform(low, high), (301, 1))
-        way[:, axis] = np.linspace(low[axis], high[axis], 301)[:: rng.choice([-1, 1])]
-        met = first_met(way, parts, distance)
-        if met is not None and met[0] == wanted and abs(met[2][axis]) > FACING:
-            return met[1:]

@@ -33,6 +33,25 @@ def first_met(way, parts, distance):
     return values[:, first].argmin(), point, normal
 
 
+def open_place(rng, of, parts, distance, bounds, axis=None, steps=301, facing=0.8):
+    """A point of one of the parts `of` that shows along an axis and its normal, [3] each.
+
+    Args:
+        parts, distance: of the object, as functions of x, y, z; bounds: its lowest and highest
+            corner, [3] each.
+        axis: 0 to 2; None: another one each time; steps: of a way across the object; facing: least
+            share of the normal along the way that met it.
+    """
+    wanted, (low, high) = rng.choice(of), bounds
+    while True:
+        along = rng.choice(3) if axis is None else axis
+        way = np.tile(rng.uniform(low, high), (steps, 1))
+        way[:, along] = np.linspace(low[along], high[along], steps)[:: rng.choice([-1, 1])]
+        met = first_met(way, parts, distance)
+        if met is not None and met[0] == wanted and abs(met[2][along]) > facing:
+            return met[1:]
+
+
 def before_dent(x, y, z, defect: dict | None):
     """Where the material at x, y, z was before a dent pressed it in; arrays of one shape."""
     if not defect or defect["kind"] != "dent":

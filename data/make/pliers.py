@@ -9,13 +9,14 @@ from functools import cache
 import numpy as np
 
 from .canvas import Canvas
-from .halves import Halves, open_place
+from .halves import Halves
 from .lights import smoothstep
 from .marks import (
     described,
     face_axes,
     ink_distance,
     marked_face,
+    open_place,
     picked,
     scratched,
     solid_with_parts,
@@ -86,7 +87,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
         )
         sizes = {"radius": rng.uniform(0.09, 0.19), "cover": rng.uniform(0.6, 0.95)}
     elif kind == "scratch":
-        centre, normal = open_place(rng, (STEEL, HARD), parts, distance, (LOW, HIGH))
+        centre, normal = open_place(rng, (STEEL, HARD), parts, distance, (LOW, HIGH), 1)
         sizes = {"length": rng.uniform(0.10, 0.25), "width": rng.uniform(0.008, 0.014)}
         sizes["angle"] = rng.uniform(0, np.pi)
     else:

@@ -9,12 +9,13 @@ from functools import cache
 import numpy as np
 
 from .canvas import Canvas
-from .halves import Halves, open_place
+from .halves import Halves
 from .lights import smoothstep
 from .marks import (
     described,
     ink_distance,
     marked_face,
+    open_place,
     picked,
     scratched,
     solid_with_parts,
@@ -77,7 +78,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
         centre, normal = _place(along, EDGE, side), outer + [0.2, 0, -0.5 * side]
     elif kind == "scratch":
         centre, normal = open_place(
-            rng, 2 * (BLADE_UP, BLADE_DOWN) + (PLASTIC,), parts, distance, (LOW, HIGH)
+            rng, 2 * (BLADE_UP, BLADE_DOWN) + (PLASTIC,), parts, distance, (LOW, HIGH), 1
         )
         sizes = {"length": rng.uniform(0.11, 0.28), "width": rng.uniform(0.009, 0.015)}
         sizes["angle"] = rng.uniform(0, np.pi)
@@ -88,7 +89,7 @@ def random_defect(kind: str, rng: np.random.Generator) -> dict:
         sizes |= {"turn": turn, "gap": rng.uniform(0.006, 0.013), "slant": rng.uniform(-0.8, 0.8)}
     elif kind == "stain":  # rust on a blade, glue or paint on a loop
         of = (BLADE_UP, BLADE_DOWN) if rng.random() < 0.6 else (PLASTIC, SOFT)
-        centre, normal = open_place(rng, of, parts, distance, (LOW, HIGH))
+        centre, normal = open_place(rng, of, parts, distance, (LOW, HIGH), 1)
         sizes = {"radius": rng.uniform(0.07, 0.16), "cover": rng.uniform(0.55, 0.95)}
         sizes |= {"rust": of[0] == BLADE_UP, "paint": rng.random() < 0.5}
     else:
