@@ -10,7 +10,7 @@ import numpy as np
 
 from .canvas import Canvas
 from .lights import smoothstep
-from .marks import described, open_place, picked, scratched, solid_with_parts, union
+from .marks import described, face_axes, open_place, picked, scratched, solid_with_parts, union
 from .mesh import Mesh, both, box, rod, smooth_min
 from .noise import fractal_noise_3d
 
@@ -162,11 +162,7 @@ def _holes(y, v):
 def _slit(x, y, z, defect):
     """Distance-like value of a lens-shaped slit's outline about a tear's centre."""
     normal = np.array(defect["normal"])
-    aside = np.cross(normal, (0.31, 0.87, 0.38))
-    aside /= np.linalg.norm(aside)
-    other, turn = np.cross(normal, aside), defect["angle"]
-    along = np.cos(turn) * aside + np.sin(turn) * other
-    across = np.cos(turn) * other - np.sin(turn) * aside
+    along, across = face_axes(normal, defect["angle"], (0.31, 0.87, 0.38))
     away = [a - c for a, c in zip((x, y, z), _centre(defect), strict=True)]
     long, wide, deep = (
         sum(a * n for a, n in zip(away, axis, strict=True)) for axis in (along, across, normal)
@@ -233,7 +229,7 @@ def _cups(x, y, z, defect):
     keys, wells = np.ones_like(x), np.ones_like(x)
     for place in KEYS:
         on = (turn - place) * CUP
-        well = both(box(on, u - 0.015, 0 * x, (KEY[1] + 0.008, KEY[0] + 0.008, 1), 0.016))
+        well = box(on, u - 0.015, 0 * x, (KEY[1] + 0.008, KEY[0] + 0.008, 1), 0.016)
         well = np.where(left | (y < 0), 1, well)
         wells = np.minimum(wells, both(well, CUP - 0.035 - reach))
         if not (_lost(defect, LOST_KEY) and abs(place - defect["key"]) < 0.1):
