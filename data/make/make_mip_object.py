@@ -14,7 +14,7 @@ import numpy as np
 
 from .cameras import FOV_X, direction_near, fibonacci_directions, look_at, random_direction
 from .lights import LIGHTS, Light
-from .objects import OBJECTS, build_stage, defect_normal
+from .objects import OBJECTS, add_models, build_stage, defect_normal
 from .photo import save_image, to_bytes, tone_curve
 from .queries import broken_view, make_queries, plan_queries, write_json
 
@@ -56,13 +56,19 @@ def pose_near_defect(name: str, defect: dict, rng: np.random.Generator) -> np.nd
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=[n for n, kind in OBJECTS.items() if not kind.on_table])
+    parser.add_argument("name", help="of OBJECTS, or of an OBJ file of --models without its end")
     parser.add_argument("output", type=Path)
+    parser.add_argument("--models", type=Path, help="folder of OBJ files that are objects too")
     parser.add_argument("--samples", type=int, default=16, help="paths per pixel")
     parser.add_argument("--per-defect", type=int, default=7, help="queries of each defect kind")
     parser.add_argument("--flawless", type=int, help="flawless queries under each light")
     parser.add_argument("--draw", type=int, default=0, help="other queries; in a folder of its own")
     args = parser.parse_args(argv)
+    if args.models:
+        add_models(args.models)
+    choices = [n for n, kind in OBJECTS.items() if not kind.on_table]
+    if args.name not in choices:
+        parser.error(f"no object {args.name!r}; there are {', '.join(choices)}")
     stage = build_stage(args.name)
     make_gallery(args.output, stage, args.samples)
     records_path = args.output / "transforms_test.json"

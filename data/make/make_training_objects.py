@@ -4,7 +4,8 @@ Every view of a defect is photographed under two lights: now and then the galler
 time one of the example data's, else random softboxes. From draw 14 on the objects are stretched,
 twisted and of other colours and materials (`likeness`), and suffer what any object can (`damage`)
 beside their own defects. Objects that are there stay, and those that the net is measured on are
-never made.
+never made. With --models the objects are those of a folder of OBJ files (`models`), every other one
+as it is.
 
     python -m data.make.make_training_objects data/hand_made --draws 12 13 --variant cuda_ad_rgb
 """
@@ -29,7 +30,7 @@ from .make_mip_object import (
     picture,
     pose_near_defect,
 )
-from .objects import OBJECTS, build_stage
+from .objects import OBJECTS, ModelKind, add_models, build_stage
 from .photo import save_image, to_bytes
 from .queries import Request, broken_view, view_of, write_json
 
@@ -39,6 +40,7 @@ GALLERY_LIGHT, EXAMPLE_LIGHT = 0.12, 0.33  # shares of the photographs; the rest
 SMALLER = 0.6  # times an object's usual least mask
 PLAIN_DRAW = 12  # whose gallery is under light A as it is
 FIRST_LIKENESS = 14  # the draw from which on objects are changed
+AS_IT_IS = 0.5  # share of models that are not
 
 
 def varied(light: Light, rng: np.random.Generator) -> Light:
@@ -78,7 +80,10 @@ def make_object(
     rng = np.random.default_rng((sum(name.encode()), draw))
     kinds, likeness = OBJECTS[name].defects, None
     if draw >= FIRST_LIKENESS:
-        kinds, likeness = kinds + damage.KINDS, random_likeness(rng)
+        kinds = tuple(dict.fromkeys(kinds + damage.KINDS))
+        likeness = random_likeness(rng)
+        if isinstance(OBJECTS[name], ModelKind) and rng.random() < AS_IT_IS:
+            likeness = None
     stage = build_stage(name, likeness=likeness)
     near = partial(pose_near_defect, name)
     smallest = getattr(OBJECTS[name].load(), "SMALLEST_MASK", {})
@@ -123,19 +128,24 @@ def main(argv=None):
     choices = [n for n, kind in OBJECTS.items() if not kind.on_table and n not in UNSEEN]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the objects go, NAME_DRAW each")
-    parser.add_argument("--names", nargs="+", choices=choices, default=choices)
+    parser.add_argument("--names", nargs="+", help="of the objects; all, if not given")
+    parser.add_argument("--models", type=Path, help="folder of OBJ files to make objects of")
     parser.add_argument("--draws", nargs="+", type=int, default=[PLAIN_DRAW])
     parser.add_argument("--defects", type=int, default=DEFECTS, help="that are tried")
     parser.add_argument("--views", type=int, default=1, help="of each defect")
     parser.add_argument("--samples", type=int, default=16, help="paths per pixel")
     parser.add_argument("--variant", help="of Mitsuba; cuda_ad_rgb is faster by far")
     arguments = parser.parse_args(argv)
+    if arguments.models:
+        choices = add_models(arguments.models)
+    if unknown := set(arguments.names or ()) - set(choices):
+        parser.error(f"--names: no {', '.join(sorted(unknown))}; there are {', '.join(choices)}")
     if arguments.variant:
         import mitsuba
 
         mitsuba.set_variant(arguments.variant)
     for draw in arguments.draws:
-        for name in arguments.names:
+        for name in arguments.names or choices:
             target = arguments.folder / f"{name}_{draw}"
             if not (target / "transforms_test.json").is_file():
                 made = arguments.samples, arguments.defects, arguments.views

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 
 from . import damage
 from .likeness import Likeness
 from .mesh import Mesh, Surface, disc
+from .models import read_model
 from .render import Stage, textured_material, vertex_material
 
 TABLE_RADIUS = 2.5
@@ -24,6 +26,21 @@ class Kind:
 
     def load(self):
         return import_module(f".{self.module}", __package__)
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """The same of an object that is read from a Wavefront OBJ file (models.read_model)."""
+
+    path: Path
+    on_table: bool = False
+
+    @property
+    def defects(self) -> tuple[str, ...]:
+        return self.load().defects + damage.KINDS
+
+    def load(self):
+        return read_model(self.path)
 
 
 OBJECTS = {
@@ -70,6 +87,18 @@ OBJECTS = {
     "Headphones": Kind("headphones", ("missing", "crack", "tear", "scratch", "stain")),
     "Fan": Kind("fan", ("bent", "missing", "chip", "misprint", "stain")),
 }
+
+
+def add_models(folder: Path) -> list[str]:
+    """Make objects of a folder's OBJ files, named like these; returns the names."""
+    paths = sorted(folder.rglob("*.obj"))
+    names = [path.stem for path in paths]
+    if twice := {name for name in names if names.count(name) > 1 or name in OBJECTS}:
+        raise SystemExit(
+            f"error: {folder} has two objects of the names {', '.join(sorted(twice))}; rename one"
+        )
+    OBJECTS.update((path.stem, ModelKind(path)) for path in paths)
+    return names
 
 
 def build_stage(name: str, defect: dict | None = None, likeness: Likeness | None = None) -> Stage:

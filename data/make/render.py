@@ -7,7 +7,7 @@ import numpy as np
 from .cameras import FOV_X
 from .lights import LIGHTS, Light, environment_map
 from .masks import Hits, changed_surface, tidy_mask
-from .mesh import Mesh, Surface
+from .mesh import Mesh, Surface, unit
 
 MASK_SEED = 5  # the same rays for the flawless and the defective scene
 
@@ -46,15 +46,20 @@ def textured_material(surface: Surface, **options) -> dict:
     }
 
 
-def vertex_material(**options) -> dict:
-    """The same from a mesh's own colour, metallic and roughness per vertex."""
-    return {
+def vertex_material(twosided: bool = False, **options) -> dict:
+    """The same from a mesh's own colour, metallic and roughness per vertex.
+
+    Args:
+        twosided: the back of a face looks as its front does; else it is black.
+    """
+    material = {
         "type": "principled",
         "base_color": _attribute("vertex_colour"),
         "metallic": _attribute("vertex_metallic"),
         "roughness": _attribute("vertex_roughness"),
         **options,
     }
+    return {"type": "twosided", "bsdf": material} if twosided else material
 
 
 def _shape(mesh: Mesh, material: dict):
@@ -191,6 +196,16 @@ class Stage:
         layers = layers[..., -7:]
         depth = layers[..., 0]
         return Hits(depth > 0, depth, layers[..., 1:4], layers[..., 4:7])
+
+    def places(self, camera_to_world, size, fov_x=FOV_X) -> np.ndarray:
+        """Points [N, 3] of the surface that a view shows, one for each pixel that shows any."""
+        hits = self.hits(camera_to_world, size, fov_x=fov_x)
+        y, x = hits.hit.nonzero()
+        height, width = size
+        focal = np.full(len(x), width / 2 / np.tan(fov_x / 2))
+        rays = np.stack([x + 0.5 - width / 2, height / 2 - y - 0.5, -focal], 1)
+        rays = unit(rays) @ np.asarray(camera_to_world)[:3, :3].T
+        return camera_to_world[:3, 3] + hits.depth[y, x, None] * rays
 
 
 def denoised(rgb, albedo, normal):
