@@ -7,7 +7,16 @@ import pytest
 
 from data.make import damage, models, objects
 from data.make.mesh import Mesh, face_normals, unit
-from data.make.models import KINDS, Model, corner_normals, divided, parts_of, read_model, welded
+from data.make.models import (
+    KINDS,
+    Model,
+    corner_normals,
+    divided,
+    parts_of,
+    read_model,
+    welded,
+    whole_faces,
+)
 
 BOX = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
 SIDES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
@@ -54,6 +63,11 @@ def test_faces_that_meet_at_a_small_angle_share_a_normal():
     cosines = own @ normals[0, 0]
     assert cosines.min() > np.cos(np.radians(6)) and cosines.max() < np.cos(np.radians(4))
     np.testing.assert_allclose(normals[0, 2], own[0], atol=1e-12)
+
+
+def test_of_two_faces_in_one_place_the_first_is_kept_and_lines_are_left_out():
+    places = np.array([(5, 6, 7), (1, 2, 3), (4, 4, 8), (2, 1, 3), (7, 5, 6), (1, 2, 4)])
+    assert whole_faces(places).tolist() == [0, 1, 5]
 
 
 def test_parts_hang_together_and_are_of_one_material():

@@ -123,8 +123,8 @@ def read_model(path: Path) -> Model:
     reach = np.linalg.norm(corners, axis=-1).max()
     corners *= rng.uniform(SMALLEST_RADIUS, LARGEST_RADIUS) / reach
     places = welded(corners.reshape(-1, 3)).reshape(-1, 3)
-    solid = (np.roll(places, 1, 1) != places).all(1)
-    corners, look, places = corners[solid], look[solid], places[solid]
+    kept = whole_faces(places)
+    corners, look, places = corners[kept], look[kept], places[kept]
     part = parts_of(places, look[:, 0, 0])
     normals = corner_normals(corners, places)
     values, face = divided(np.concatenate([corners, normals, look[..., 1:]], 2))
@@ -184,6 +184,16 @@ def alike(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def welded(points: np.ndarray) -> np.ndarray:
     """Numbers [N] of points [N, 3], alike where they lie in the same place."""
     return alike(points / (WELD * np.ptp(points, 0).max()))[1]
+
+
+def whole_faces(places: np.ndarray) -> np.ndarray:
+    """Numbers of the faces that have an area, of several in the same place (two sides) the first.
+
+    Args:
+        places: of the faces' corners, as `welded` numbers them, [M, 3].
+    """
+    first = np.unique(np.sort(places, 1), axis=0, return_index=True)[1]
+    return np.sort(first[(np.roll(places, 1, 1) != places).all(1)[first]])
 
 
 def parts_of(places: np.ndarray, material: np.ndarray) -> np.ndarray:
