@@ -99,7 +99,7 @@ class DetectConfig:
         "0: the models alone (the paper)",
     )
     detect_change: float = _option(
-        2.5, "weight of the change net's map beside the distances; 0: distances alone (the paper)"
+        8.0, "weight of the change net's map beside the distances; 0: distances alone (the paper)"
     )
     detect_sigma: float = _option(
         4.0,

@@ -4,8 +4,8 @@ Ours, not the paper's. Gallery photographs are lit by another lamp (`simulated_l
 about what the refinement leaves, and scored as queries are, with what is normal learned from the
 other views. The threshold is a conformal quantile of their scores: a flawless photograph like them
 exceeds it with at most the chosen rate. Real lights that differ more than those made up, and models
-that have seen their gallery, raise the rate; the threshold goes halfway to what is typical of
-objects. docs/method_detection.md has the figures.
+that have seen their gallery, raise the rate; the threshold goes more than halfway to what is typical
+of objects. docs/method_detection.md has the figures.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 VERSION = 9  # raise when the same inputs give other scores
 TYPICAL_RATE = 0.05  # of `false_alarm_typical`
+OWN_SHARE = 0.4  # exponent of the object's own threshold; the rest is the typical one's
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
 JITTER_SHARE = 5e-4  # of the object's distance, shift of the object
@@ -66,10 +67,11 @@ class ThresholdConfig:
         },
     )
     false_alarm_typical: float = field(
-        default=5.0,
+        default=6.5,
         metadata={
             "help": "threshold of objects at large at a rate of 0.05, to which the object's own "
-            "goes halfway (geometric mean) where the detection is the default one; 0: it stays"
+            "goes six tenths of the way (of its logarithm) where the detection is the default "
+            "one; 0: it stays"
         },
     )
 
@@ -230,13 +232,14 @@ def kept_threshold(
 
 
 def towards_typical(scores: list[float], cfg: ThresholdConfig) -> float:
-    """Factor that brings the threshold at TYPICAL_RATE halfway to the typical one (ours).
+    """Factor that brings the threshold at TYPICAL_RATE to own^OWN_SHARE typical^(1 - OWN_SHARE).
 
-    Few samples and made-up lamps say little of the rarest scores; other objects say something too.
+    Ours. Few samples and made-up lamps say little of the rarest scores; other objects say something
+    too.
     """
     rate = TYPICAL_RATE if len(scores) >= least_samples(TYPICAL_RATE) else cfg.false_alarm_rate
     own = cfg.false_alarm_margin * conformal_quantile(scores, rate)
-    return math.sqrt(cfg.false_alarm_typical / max(own, TINY))
+    return (cfg.false_alarm_typical / max(own, TINY)) ** (1 - OWN_SHARE)
 
 
 def _load(path: Path, key: str) -> list[float] | None:

@@ -233,3 +233,15 @@ def test_what_is_inside_is_left_out_and_what_shows_its_back_turned(monkeypatch):
     outwards = found.vertices[found.faces].mean(1)
     assert (geometric * outwards).sum(1).min() > 0.9
     np.testing.assert_allclose(geometric, found.normals[found.faces[:, 0]], atol=1e-5)
+
+
+def test_unknown_names_are_refused(tmp_path, capsys):
+    from data.make import make_mip_object, make_training_objects
+
+    with pytest.raises(SystemExit):
+        make_mip_object.main(["Toaster", str(tmp_path)])
+    assert "no object 'Toaster'; there are Spring, Knob" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        make_training_objects.main([str(tmp_path), "--names", "Knob", "Watch"])
+    assert "--names: no Watch; there are Knob, Bracket" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
