@@ -4,8 +4,8 @@ Ours, not the paper's. Gallery photographs are lit by another lamp (`simulated_l
 about what the refinement leaves, and scored as queries are, with what is normal learned from the
 other views. The threshold is a conformal quantile of their scores: a flawless photograph like them
 exceeds it with at most the chosen rate. Real lights that differ more than those made up, and models
-that have seen their gallery, raise the rate; the threshold goes more than halfway to what is typical
-of objects. docs/method_detection.md has the figures.
+that have seen their gallery, raise the rate; the threshold goes some way to what is typical of
+objects. docs/method_detection.md has the figures.
 """
 
 from __future__ import annotations
