@@ -235,6 +235,11 @@ def test_what_is_inside_is_left_out_and_what_shows_its_back_turned(monkeypatch):
     np.testing.assert_allclose(geometric, found.normals[found.faces[:, 0]], atol=1e-5)
 
 
+def test_a_folder_without_models_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="no file in .* ends with .obj; name a folder"):
+        objects.add_models(tmp_path)
+
+
 def test_unknown_names_are_refused(tmp_path, capsys):
     from data.make import make_mip_object, make_training_objects
 

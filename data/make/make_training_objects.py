@@ -4,8 +4,8 @@ Every view of a defect is photographed under two lights: now and then the galler
 time one of the example data's, else random softboxes. From draw 14 on the objects are stretched,
 twisted and of other colours and materials (`likeness`), and suffer what any object can (`damage`)
 beside their own defects. Objects that are there stay, and those that the net is measured on are
-never made. With --models the objects are those of a folder of OBJ files (`models`), every other one
-as it is.
+never made. With --models the objects are those of a folder of OBJ files (`models`), half of them as
+they are.
 
     python -m data.make.make_training_objects data/hand_made --draws 12 13 --variant cuda_ad_rgb
 """

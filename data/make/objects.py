@@ -93,6 +93,8 @@ def add_models(folder: Path) -> list[str]:
     """Make objects of a folder's OBJ files, named like these; returns the names."""
     paths = sorted(folder.rglob("*.obj"))
     names = [path.stem for path in paths]
+    if not paths:
+        raise SystemExit(f"error: no file in {folder} ends with .obj; name a folder of OBJ models")
     if twice := {name for name in names if names.count(name) > 1 or name in OBJECTS}:
         raise SystemExit(
             f"error: {folder} has two objects of the names {', '.join(sorted(twice))}; rename one"
