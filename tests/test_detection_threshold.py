@@ -145,7 +145,7 @@ def test_scores_are_kept_until_what_they_depend_on_changes(tmp_path):
     assert threshold(false_alarm_samples=0) is None and len(calls) == 3
 
 
-def test_the_threshold_goes_towards_to_the_typical_one(tmp_path):
+def test_the_threshold_goes_towards_the_typical_one(tmp_path):
     def threshold(usual=True, count=39, **options):
         scores = [float(k) for k in range(1, count + 1)]
         cfg = ThresholdConfig(false_alarm_samples=count, **options)

@@ -224,7 +224,7 @@ def test_what_is_inside_is_left_out_and_what_shows_its_back_turned(monkeypatch):
     faces = np.arange(len(part)).reshape(-1, 3).astype(np.uint32)
     mesh = Mesh(corners.reshape(-1, 3), faces, np.repeat(normals, 3, 0))
     mesh.painted(np.tile([0.5, 0.5, 0.5, 0, 0.5], (len(part), 1)))
-    monkeypatch.setattr("data.make.render.Stage", OutsideOnly)
+    monkeypatch.setattr(models, "Stage", OutsideOnly)
     found, found_part = models.seen_from_outside(mesh, part, {})
     assert set(found_part) == {0} and 0 < len(found.faces) <= len(outer) * len(faces)
     assert len(found.colour) == len(found.vertices) == len(found_part)

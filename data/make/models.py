@@ -15,10 +15,12 @@ import numpy as np
 
 from . import damage
 from .cameras import fibonacci_directions, look_at
+from .likeness import GAMMA
 from .marks import described
 from .mesh import Mesh, face_normals, unit
 from .noise import fractal_noise_3d
 from .random_scene import random_palette
+from .render import Stage, vertex_material
 
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.95, 1.22  # of the ball about an object, world units
 STEP = 0.015  # longest edge; two pixels of 400 at the camera's distance
@@ -29,9 +31,8 @@ ROW_STEP = 1e-5  # vertices that differ less, in all they have, are one
 VIEWS, VIEW_SIZE, VIEW_DISTANCE = 60, (320, 320), 3.9  # from which what is seen is found
 BARE_METAL = "metal", "chrome", "steel", "inox", "alumin", "brass", "gold", "silver", "iron"
 METAL_SHARE = 0.12  # of the other materials
-GREY, GAMMA = (128, 128, 128), 2.2  # where a file names no colour; of the colours in files
-PART_KINDS = "lost", "slipped", "recoloured"
-KINDS = ("holed", *PART_KINDS)
+GREY = 128, 128, 128  # where a file names no colour
+KINDS = "holed", "lost", "slipped", "recoloured"  # all but the first befall parts
 SMALLEST_MASK = 0.001  # 160 px of 400 x 400
 PART_AREA = 0.0012, 0.07  # share of the surface seen that a part has that gets lost
 
@@ -85,8 +86,6 @@ class Model:
             away = np.linalg.norm(mesh.vertices - np.array(defect["centre"], np.float32), axis=1)
             ragged = 0.25 * fractal_noise_3d(mesh.vertices, 14, int(defect["seed"]), 3)
             return _without(mesh, away / defect["radius"] + ragged < 1)
-        from scipy.spatial.transform import Rotation
-
         mine = self.part == int(defect["part"])
         if defect["kind"] == "lost":
             return _without(mesh, mine)
@@ -94,6 +93,8 @@ class Model:
             mesh.colour = mesh.colour.copy()
             mesh.colour[mine] = [defect[c] for c in ("red", "green", "blue")]
             return mesh
+        from scipy.spatial.transform import Rotation
+
         turn = Rotation.from_rotvec([defect[f"turn_{axis}"] for axis in "xyz"]).as_matrix()
         middle = mesh.vertices[mine].mean(0)
         moved = (mesh.vertices[mine] - middle) @ turn.T + middle
@@ -270,8 +271,6 @@ def seen_from_outside(mesh: Mesh, part: np.ndarray, material: dict) -> tuple[Mes
         The mesh, and the parts of its vertices.
     """
     from scipy.spatial import cKDTree
-
-    from .render import Stage, vertex_material
 
     stage, tree = Stage([(mesh, vertex_material(**material))]), cKDTree(mesh.vertices)
     front, seen = np.zeros(len(part)), np.zeros(len(part), bool)
