@@ -209,10 +209,20 @@ class Stage:
 
 
 def denoised(rgb, albedo, normal):
-    """Linear RGB without the paths' noise; all [H, W, 3], of numpy or of torch."""
+    """Linear RGB without the paths' noise; all [H, W, 3], of numpy or of torch.
+
+    On the GPU where they are there or Mitsuba's variant traces there: a CPU takes as long to
+    denoise a view as to do all else for it.
+    """
     import pyoidn
 
-    return pyoidn.denoise(rgb.clip(0), albedo.clip(0, 1), normal.clip(-1, 1), hdr=True)
+    images = rgb.clip(0), albedo.clip(0, 1), normal.clip(-1, 1)
+    if not (isinstance(rgb, np.ndarray) and mitsuba().variant().startswith("cuda")):
+        return pyoidn.denoise(*images, hdr=True)
+    import torch
+
+    there = (torch.from_numpy(image).cuda() for image in images)
+    return pyoidn.denoise(*there, hdr=True).cpu().numpy()
 
 
 def defect_mask(flawless: Stage, defective: Stage, camera_to_world, size, fov_x, oversampling):
