@@ -17,10 +17,15 @@ SIDE = 24
 
 
 class Plain:
-    """A stage whose photographs are a colour that the light decides on."""
+    """A stage whose photographs are a colour that the light decides on, but where it is broken."""
+
+    def __init__(self, broken=slice(0)):
+        self.broken = broken
 
     def render(self, light, camera_to_world, size, samples, seed):
-        return np.full((*size, 3), 0.02 * seed % 1 * light.exposure), None
+        image = np.full((*size, 3), 0.02 * seed % 0.3 * light.exposure)
+        image[self.broken, self.broken] += 0.4
+        return image, None
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def small(monkeypatch):
     def broken(request, name, flawless, near, size, fov_x, smallest, likeness):
         if request.number == 1:
             raise RuntimeError("no view shows a chip (chip/001); widen the bounds")
-        return {}, Plain(), *shown(size)
+        return {}, Plain(slice(4, 8)), *shown(size)
 
     def view(flawless, broken, next_pose, size, fov_x, smallest):
         return shown(size)
@@ -61,6 +66,22 @@ def test_an_object_reads_as_a_mip_class_without_the_defects_that_nothing_shows(t
     ]
     assert set(true_query_cameras(scene)) == {query.id for query in scene.queries}
     assert [float(q.mask().sum()) for q in scene.queries if q.label] == [16] * 4
+
+
+def test_what_one_cannot_see_is_left_out(tmp_path, small, monkeypatch):
+    def unseen(request, name, flawless, near, size, fov_x, smallest, likeness):
+        mask = np.zeros(size, bool)
+        mask[4:8, 4:8] = True
+        return {}, Plain(slice(4, 8) if request.number else slice(0)), np.eye(4), mask
+
+    monkeypatch.setattr(maker, "broken_view", unseen)
+    make_object("Knob", 12, tmp_path / "Knob", samples=1, defects=2)
+    frames = json.loads((tmp_path / "Knob/transforms_test.json").read_text())["frames"]
+    assert [frame["file_path"] for frame in frames] == [
+        *(f"test/good/000_{k}" for k in range(2)),
+        *(f"test/{name}/001_{k}" for name in ("good", "scratch") for k in range(2)),
+    ]
+    assert not (tmp_path / "Knob/test/chip").exists()
 
 
 def test_objects_that_are_there_stay_and_the_measured_ones_are_not_made(tmp_path, small):

@@ -14,9 +14,10 @@ import numpy as np
 
 from .cameras import FOV_X, direction_near, fibonacci_directions, look_at, random_direction
 from .lights import LIGHTS, Light
-from .objects import OBJECTS, add_models, build_stage, defect_normal
+from .masks import seen_mask
+from .objects import OBJECTS, ModelKind, add_models, build_stage, defect_normal
 from .photo import save_image, to_bytes, tone_curve
-from .queries import broken_view, make_queries, plan_queries, write_json
+from .queries import broken_views, make_queries, plan_queries, write_json
 
 SIZE = 400, 400
 GALLERY_VIEWS, GALLERY_DISTANCE = 60, 3.9
@@ -91,18 +92,21 @@ def main(argv=None):
         return image, {"transform_matrix": pose.tolist()}
 
     def broken(request):
-        defect, ill, pose, mask = broken_view(
-            request,
-            args.name,
-            stage,
-            near,
-            SIZE,
-            FOV_X,
-            smallest.get(request.type, SMALLEST_MASK),
-        )
-        light = LIGHTS[request.light]
-        image = picture(ill, light, pose, args.samples, 2000 + request.number)
-        return image, mask, {"transform_matrix": pose.tolist(), "defect": defect}
+        least = smallest.get(request.type, SMALLEST_MASK)
+        shot = args.samples, 2000 + request.number
+        views = broken_views(request, args.name, stage, near, SIZE, FOV_X, least)
+        seen = None
+        while seen is None:
+            try:
+                defect, ill, pose, mask = next(views)
+            except RuntimeError as none_shows:
+                if not isinstance(OBJECTS[args.name], ModelKind):
+                    raise  # a defect of ours that can't be shown is ours to mend
+                print(none_shows, flush=True)
+                return None
+            image, sound = (picture(s, LIGHTS[request.light], pose, *shot) for s in (ill, stage))
+            seen = seen_mask(mask, image, sound)
+        return image, seen, {"transform_matrix": pose.tolist(), "defect": defect}
 
     flawless_counts = FLAWLESS if args.flawless is None else dict.fromkeys("ABCDE", args.flawless)
     requests = plan_queries(args.name, flawless_counts, args.per_defect, "ABCDE", args.draw)

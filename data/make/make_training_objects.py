@@ -30,6 +30,7 @@ from .make_mip_object import (
     picture,
     pose_near_defect,
 )
+from .masks import seen_mask
 from .objects import OBJECTS, ModelKind, add_models, build_stage
 from .photo import save_image, to_bytes
 from .queries import Request, broken_view, view_of, write_json
@@ -97,6 +98,11 @@ def make_object(
         key, light = light_of(daylight, rng)
         path = f"{kind}/{number:03}_{which}"
         image = picture(shown, light, pose, samples, seed + len(queries))
+        if mask is not None:
+            sound = picture(stage, light, pose, samples, seed + len(queries))
+            mask = seen_mask(mask, image, sound)
+            if mask is None:
+                return
         save_image(folder / f"test/{path}.png", image)
         if mask is not None:
             save_image(folder / f"ground_truth/{path}.png", to_bytes(mask))

@@ -4,12 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .photo import lab
+
 DEPTH_STEP = 0.012  # world units; a tenth of the spring's wire
 NORMAL_COSINE = 0.93  # 21.6 degrees
 ALBEDO_STEP = 0.06
 COVERAGE = 0.34  # share of a pixel that must have changed
 MIN_ISLAND_PX = 12
 MIN_ISLAND_SHARE = 0.05  # of the largest island: drops slivers that parallax leaves elsewhere
+SEEN_DIFFERENCE = 5.0  # CIE 1976 colour difference that one sees at a glance; 2.3 is just noticed
+SEEN_SHARE = 0.1  # of an island that must differ by so much
+LEAST_SEEN = 0.0004  # share of the image that must: 64 px of 400 x 400
 
 
 @dataclass
@@ -55,3 +60,26 @@ def tidy_mask(changed: np.ndarray, oversampling: int) -> np.ndarray:
     keep = size >= max(MIN_ISLAND_PX, MIN_ISLAND_SHARE * size.max(initial=0))
     keep[0] = False
     return keep[islands]
+
+
+def seen_mask(mask: np.ndarray, photo: np.ndarray, flawless: np.ndarray) -> np.ndarray | None:
+    """The mask's islands in which one would see what is wrong; None if there is too little.
+
+    A surface may change and look as before: a part of a black grid lost, a dent in what is burnt
+    out. No one would call that a defect of a photograph.
+
+    Args:
+        mask: [H, W] bool.
+        photo, flawless: the object with its defect and without, in the same light from the same
+            place, [H, W, 3] uint8.
+    """
+    from scipy import ndimage
+
+    difference = np.linalg.norm(lab(photo) - lab(flawless), axis=-1)
+    seen = (ndimage.gaussian_filter(difference, 1) > SEEN_DIFFERENCE) & mask
+    islands, _ = ndimage.label(mask, np.ones((3, 3)))
+    size = np.bincount(islands.ravel())
+    keep = np.bincount(islands[seen], minlength=len(size)) >= np.maximum(1, SEEN_SHARE * size)
+    keep[0] = False
+    kept = keep[islands]
+    return kept if (seen & kept).mean() >= LEAST_SEEN else None

@@ -58,16 +58,16 @@ def plan_queries(
     return requests
 
 
-def broken_view(
+def broken_views(
     request: Request, object_name, flawless: Stage, pose_near, size, fov_x, smallest, likeness=None
 ):
-    """A defect and a pose from which it can be seen.
+    """Defects, each with a pose from which its place can be seen, until they are given up.
 
     Args:
         pose_near: takes the defect and a generator, returns a pose that may show it.
         smallest: least share of the image that the mask must cover.
         likeness: what is done to the object, if anything, as it was done to `flawless`.
-    Returns:
+    Yields:
         The defect's parameters, the broken object's Stage, camera_to_world, mask [H, W] bool.
     """
     rng = np.random.default_rng(request.seed)
@@ -76,8 +76,13 @@ def broken_view(
         broken = build_stage(object_name, defect, likeness)
         shown = view_of(flawless, broken, partial(pose_near, defect, rng), size, fov_x, smallest)
         if shown:
-            return defect, broken, *shown
+            yield defect, broken, *shown
     raise RuntimeError(f"no view shows a {request.type} ({request.name}); widen the bounds")
+
+
+def broken_view(*arguments):
+    """The first of `broken_views`."""
+    return next(broken_views(*arguments))
 
 
 def view_of(flawless: Stage, broken: Stage, next_pose, size, fov_x, smallest):
@@ -102,7 +107,8 @@ def make_queries(root: Path, suffix: str, requests, render_flawless, render_brok
         suffix: of the query images.
         requests: list of Requests.
         render_flawless: takes a Request, returns image [H, W, 3] uint8 and a record.
-        render_broken: the same and a mask [H, W] bool before the record.
+        render_broken: the same and a mask [H, W] bool before the record; or None, which leaves
+            the query out.
         store: reads (no argument) and writes (a list) the records; each has a `file_path`.
     """
     known = {record["file_path"]: record for record in store()}
@@ -118,7 +124,10 @@ def make_queries(root: Path, suffix: str, requests, render_flawless, render_brok
         if request.flawless:
             image, record = render_flawless(request)
         else:
-            image, mask, record = render_broken(request)
+            shown = render_broken(request)
+            if shown is None:
+                continue
+            image, mask, record = shown
             save_image(mask_path, to_bytes(mask))
             record["mask_fraction"] = float(mask.mean())
         save_image(image_path, image)
