@@ -23,7 +23,7 @@ LEAST_TOLERANCE = 0.02  # the same for a backdrop without noise or shading
 PLAIN_SHARE = 0.9  # border pixels within the tolerance, median photo
 PLAIN_VIEWS = 0.7  # photos whose own border agrees with the gallery's
 WORK_SIZE = 200  # longer side, px, at which silhouettes are read
-THIN = 0.1  # of the foreground: opening that takes more of it away takes parts, not noise
+THIN = 1.5  # tolerances that a part too thin for an opening differs by, TOLERANCE at least
 SPECK = 9  # px: smaller patches are noise
 HOLE = 0.004  # of the image's area: smaller patches of backdrop inside the object are highlights
 MISSED_VIEWS = 0.02  # share of views (one at least) that may cut the silhouette wrongly
@@ -80,15 +80,14 @@ def _border_pixels(image: Tensor) -> Tensor:
 def silhouette(image: Tensor, colour: Tensor, tolerance: float = TOLERANCE) -> Tensor:
     """Foreground of a photo [C, H, W] before a backdrop of `colour` [C]: bool [H, W].
 
-    Opened by 3 x 3 against noise; where that would take thin parts away, small patches go instead.
-    Patches of the backdrop's colour that do not reach the photo's border count as seen through
-    the object when they are large, else as highlights on it.
+    Opened by 3 x 3 against noise. That would take rods and wires away, so what differs clearly
+    stays, but for small patches. Patches of the backdrop's colour that do not reach the photo's
+    border count as seen through the object when they are large, else as highlights on it.
     """
     difference = (image - colour.to(image)[:, None, None]).abs().amax(0)
     differs = difference > tolerance
     mask = dilated(eroded(differs.float(), 1), 1) > 0.5
-    if mask.sum() < (1 - THIN) * differs.sum():
-        mask = _without_specks(differs)
+    mask |= _without_specks(difference > max(TOLERANCE, THIN * tolerance))
     patches, count = label(~mask.cpu().numpy())
     patches = torch.from_numpy(patches).long()
     area = torch.bincount(patches.flatten(), minlength=count + 1)

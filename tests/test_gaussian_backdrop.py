@@ -102,6 +102,17 @@ def test_thin_parts_stay_and_specks_go():
     assert silhouette(image, BACKDROP)[52:56, 10:14].all()
 
 
+def test_a_thin_part_of_a_stout_object_stays_and_ringing_about_it_goes():
+    image = BACKDROP[:, None, None].expand(-1, 60, 60).clone()
+    image[:, 30:55, 10:50] = 0.1
+    image[:, 15:30, 30] = 0.1  # a stalk of a pixel, a fortieth of the object
+    image[:, 8:15, 26:34] = 0.1
+    shape = (image - BACKDROP[:, None, None]).abs().amax(0) > 0.1
+    assert torch.equal(silhouette(image, BACKDROP), shape)
+    image[:, 32:50, 8] -= 0.05  # what JPEG leaves beside an edge
+    assert torch.equal(silhouette(image, BACKDROP, 0.02), shape)
+
+
 def test_hull_of_a_sphere_is_the_sphere(sphere):
     _, _, _, hull = sphere
     distance = hull.xyz.norm(dim=1)
