@@ -85,8 +85,7 @@ def silhouette(image: Tensor, colour: Tensor, tolerance: float = TOLERANCE) -> T
     border count as seen through the object when they are large, else as highlights on it.
     """
     difference = (image - colour.to(image)[:, None, None]).abs().amax(0)
-    differs = difference > tolerance
-    mask = dilated(eroded(differs.float(), 1), 1) > 0.5
+    mask = dilated(eroded((difference > tolerance).float(), 1), 1) > 0.5
     mask |= _without_specks(difference > max(TOLERANCE, THIN * tolerance))
     patches, count = label(~mask.cpu().numpy())
     patches = torch.from_numpy(patches).long()

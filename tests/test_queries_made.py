@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.make import queries
-from data.make.queries import Request, broken_views, make_queries
+from data.make.queries import Request, broken_view, broken_views, make_queries
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 
@@ -44,8 +44,9 @@ def test_defects_are_offered_one_after_another_until_they_are_given_up(monkeypat
         return None if broken % 2 else ("pose", "mask")
 
     monkeypatch.setattr(queries, "view_of", shown)
-    found = []
-    with pytest.raises(RuntimeError, match="no view shows a dented"):
-        for defect, *_ in broken_views(requests("dented")[0], "Knob", None, min, (4, 4), 1, 0.1):
-            found.append(defect)
+    asked = requests("dented")[0], "Knob", None, min, (4, 4), 1, 0.1
+    found = [defect for defect, *_ in broken_views(*asked)]
     assert found == list(range(0, queries.DEFECTS_PER_QUERY, 2))
+    monkeypatch.setattr(queries, "view_of", lambda *given: None)
+    with pytest.raises(RuntimeError, match="no view shows a dented"):
+        broken_view(*asked)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from skimage.color import rgb2lab
 
 from data.make.masks import SEEN_DIFFERENCE, seen_mask
-from data.make.photo import lab
 
 SIDE = 100
 
@@ -19,7 +19,7 @@ def test_lab_is_the_standards():
         [87.73, -86.18, 83.18],
         [32.30, 79.19, -107.86],
     ]
-    assert lab(np.array(colours, np.uint8)) == pytest.approx(np.array(wanted), abs=0.03)
+    assert rgb2lab(np.array(colours, np.uint8)) == pytest.approx(np.array(wanted), abs=0.03)
 
 
 def pictures(*squares: tuple[slice, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -50,7 +50,7 @@ def test_too_little_is_none():
 
 def test_the_bound_is_a_difference_of_colour():
     greys = np.stack([np.full(3, grey, np.uint8) for grey in range(256)])
-    step = np.abs(np.diff(lab(greys)[:, 0]))
+    step = np.abs(np.diff(rgb2lab(greys)[:, 0]))
     lighter = int(np.ceil(SEEN_DIFFERENCE / step[100:120].mean()))
     assert seen_mask(*pictures((slice(10, 30), lighter - 2))) is None
     assert seen_mask(*pictures((slice(10, 30), lighter + 2))) is not None

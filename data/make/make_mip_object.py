@@ -31,6 +31,17 @@ def picture(stage, light: Light, pose, samples: int, seed: int) -> np.ndarray:
     return to_bytes(tone_curve(linear))
 
 
+def broken_picture(broken, flawless, mask, *shot):
+    """A broken object's picture, and what one sees of its mask [H, W]: None if too little.
+
+    Args:
+        broken, flawless: the object's Stages.
+        shot: light, pose, samples and seed of `picture`.
+    """
+    image, sound = (picture(stage, *shot) for stage in (broken, flawless))
+    return image, seen_mask(mask, image, sound)
+
+
 def make_gallery(
     root: Path, stage, samples: int, light: Light = LIGHTS["A"], first_seed: int = 0
 ) -> None:
@@ -95,16 +106,12 @@ def main(argv=None):
         least = smallest.get(request.type, SMALLEST_MASK)
         shot = args.samples, 2000 + request.number
         views = broken_views(request, args.name, stage, near, SIZE, FOV_X, least)
-        seen = None
-        while seen is None:
-            try:
-                defect, ill, pose, mask = next(views)
-            except RuntimeError as none_shows:
-                print(none_shows, flush=True)
-                return None
-            image, sound = (picture(s, LIGHTS[request.light], pose, *shot) for s in (ill, stage))
-            seen = seen_mask(mask, image, sound)
-        return image, seen, {"transform_matrix": pose.tolist(), "defect": defect}
+        for defect, ill, pose, mask in views:
+            image, seen = broken_picture(ill, stage, mask, LIGHTS[request.light], pose, *shot)
+            if seen is not None:
+                return image, seen, {"transform_matrix": pose.tolist(), "defect": defect}
+        print(f"no view shows a {request.type} ({request.name})", flush=True)
+        return None
 
     flawless_counts = FLAWLESS if args.flawless is None else dict.fromkeys("ABCDE", args.flawless)
     requests = plan_queries(args.name, flawless_counts, args.per_defect, "ABCDE", args.draw)

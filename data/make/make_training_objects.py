@@ -25,12 +25,12 @@ from .make_mip_object import (
     GALLERY_VIEWS,
     SIZE,
     SMALLEST_MASK,
+    broken_picture,
     hand_held,
     make_gallery,
     picture,
     pose_near_defect,
 )
-from .masks import seen_mask
 from .objects import OBJECTS, ModelKind, add_models, build_stage
 from .photo import save_image, to_bytes
 from .queries import Request, broken_view, view_of, write_json
@@ -97,15 +97,15 @@ def make_object(
     def query(kind: str, number: int, which: int, shown, pose, mask=None) -> None:
         key, light = light_of(daylight, rng)
         path = f"{kind}/{number:03}_{which}"
-        image = picture(shown, light, pose, samples, seed + len(queries))
-        if mask is not None:
-            sound = picture(stage, light, pose, samples, seed + len(queries))
-            mask = seen_mask(mask, image, sound)
+        shot = light, pose, samples, seed + len(queries)
+        if mask is None:
+            image = picture(shown, *shot)
+        else:
+            image, mask = broken_picture(shown, stage, mask, *shot)
             if mask is None:
                 return
-        save_image(folder / f"test/{path}.png", image)
-        if mask is not None:
             save_image(folder / f"ground_truth/{path}.png", to_bytes(mask))
+        save_image(folder / f"test/{path}.png", image)
         frame = {"file_path": f"test/{path}", "light": key, "transform_matrix": pose.tolist()}
         queries.append(frame)
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .photo import lab
-
 DEPTH_STEP = 0.012  # world units; a tenth of the spring's wire
 NORMAL_COSINE = 0.93  # 21.6 degrees
 ALBEDO_STEP = 0.06
@@ -54,12 +52,20 @@ def tidy_mask(changed: np.ndarray, oversampling: int) -> np.ndarray:
     share = changed.reshape(height, oversampling, width, oversampling).mean((1, 3))
     square = np.ones((3, 3))
     mask = ndimage.binary_closing(np.pad(share > COVERAGE, 4), square, 2)[4:-4, 4:-4]
-    islands, _ = ndimage.label(mask, square)
-    size = np.bincount(islands.ravel())
-    size[0] = 0
+    islands, size = _islands(mask)
     keep = size >= max(MIN_ISLAND_PX, MIN_ISLAND_SHARE * size.max(initial=0))
     keep[0] = False
     return keep[islands]
+
+
+def _islands(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of a mask's islands, which touch at corners, too, [H, W], 0 outside; their sizes."""
+    from scipy import ndimage
+
+    islands, _ = ndimage.label(mask, np.ones((3, 3)))
+    size = np.bincount(islands.ravel())
+    size[0] = 0
+    return islands, size
 
 
 def seen_mask(mask: np.ndarray, photo: np.ndarray, flawless: np.ndarray) -> np.ndarray | None:
@@ -74,12 +80,11 @@ def seen_mask(mask: np.ndarray, photo: np.ndarray, flawless: np.ndarray) -> np.n
             place, [H, W, 3] uint8.
     """
     from scipy import ndimage
+    from skimage.color import deltaE_cie76, rgb2lab
 
-    difference = np.linalg.norm(lab(photo) - lab(flawless), axis=-1)
+    difference = deltaE_cie76(rgb2lab(photo), rgb2lab(flawless))
     seen = (ndimage.gaussian_filter(difference, 1) > SEEN_DIFFERENCE) & mask
-    islands, _ = ndimage.label(mask, np.ones((3, 3)))
-    size = np.bincount(islands.ravel())
+    islands, size = _islands(mask)
     keep = np.bincount(islands[seen], minlength=len(size)) >= np.maximum(1, SEEN_SHARE * size)
-    keep[0] = False
     kept = keep[islands]
     return kept if (seen & kept).mean() >= LEAST_SEEN else None

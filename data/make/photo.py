@@ -6,10 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# of linear sRGB (IEC 61966-2-1)
-XYZ_OF_RGB = np.array(
-    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-)
 HIGHLIGHT_KNEE = 0.8  # exposure above which the tone curve rolls off
 
 
@@ -24,16 +20,6 @@ def tone_curve(linear, exposure: float = 1.0) -> np.ndarray:
     x = np.asarray(linear) * exposure
     over = 1 - np.exp(-(x - HIGHLIGHT_KNEE) / (1 - HIGHLIGHT_KNEE) / 1.6)
     return srgb(np.where(x < HIGHLIGHT_KNEE, x, HIGHLIGHT_KNEE + (1 - HIGHLIGHT_KNEE) * over))
-
-
-def lab(image: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* (D65, 0..100 and about -100..100) of sRGB [..., 3] uint8."""
-    x = image.astype(np.float64) / 255
-    linear = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ XYZ_OF_RGB.T / XYZ_OF_RGB.sum(1)
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    steps = 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])
-    return np.stack([116 * f[..., 1] - 16, *steps], -1)
 
 
 def to_bytes(image) -> np.ndarray:

@@ -77,12 +77,13 @@ def broken_views(
         shown = view_of(flawless, broken, partial(pose_near, defect, rng), size, fov_x, smallest)
         if shown:
             yield defect, broken, *shown
+
+
+def broken_view(request: Request, *arguments):
+    """The first of `broken_views`; RuntimeError if there is none."""
+    for found in broken_views(request, *arguments):
+        return found
     raise RuntimeError(f"no view shows a {request.type} ({request.name}); widen the bounds")
-
-
-def broken_view(*arguments):
-    """The first of `broken_views`."""
-    return next(broken_views(*arguments))
 
 
 def view_of(flawless: Stage, broken: Stage, next_pose, size, fov_x, smallest):
