@@ -19,6 +19,7 @@ from gaussian_renderer.camera import Camera
 from gaussian_renderer.files import atomic_path
 from gaussian_renderer.gaussians import GaussianModel
 
+VERSION = 1  # of the fit: raise it when the same gallery and settings give another model
 CACHE_BYTES = 2 << 30  # photos kept at the resolution in use; what is over is made anew each time
 IMAGES_IN_FINGERPRINT = 16
 CROP_MARGIN = 0.03  # of the longer side: what a Gaussian beside the silhouette still reaches
@@ -172,7 +173,7 @@ def fingerprint(
     settings: dict, cameras: Sequence[Camera], images: Sequence[Tensor], start: GaussianModel
 ) -> str:
     """Hash of all that a fit depends on; of many photos a sample stands for the rest."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode())
     for camera in cameras:
         digest.update(repr(camera.intrinsics).encode())
         digest.update(camera.world_to_camera.numpy().tobytes())

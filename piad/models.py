@@ -17,6 +17,7 @@ from gaussian_renderer.camera import Camera, Intrinsics
 from gaussian_renderer.densify import rotation_matrices
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.fit import fit
+from gaussian_renderer.fit_data import VERSION as FIT_VERSION
 from gaussian_renderer.gaussians import GaussianModel, joined, same_geometry
 from gaussian_renderer.render import Render, render, render_values
 from piad.fingerprint import gallery_fingerprint
@@ -214,6 +215,7 @@ def fit_models(
     cameras = [view.camera for view in scene.gallery]
     kind = cfg.models.model_geometry
     shared = {"fit": asdict(cfg.fit), "model_geometry": kind, "seed": cfg.seed}
+    shared["fit_version"] = FIT_VERSION
     shared["gallery"] = gallery_fingerprint(scene)
     depends = {
         "colour": shared,

@@ -175,7 +175,7 @@ def test_interrupted_fit_goes_on_to_exactly_the_same_model(scene, tmp_path, stop
     assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "fit_report.json"}
 
 
-def test_checkpoint_of_other_settings_or_broken_is_not_used(scene, tmp_path):
+def test_checkpoint_of_other_settings_or_code_or_broken_is_not_used(scene, tmp_path, monkeypatch):
     quiet_fit(scene, quick(iterations=3, checkpoint_every=3), folder=tmp_path)
     steps = []
     with pytest.warns(UserWarning, match="other settings"):
@@ -183,6 +183,12 @@ def test_checkpoint_of_other_settings_or_broken_is_not_used(scene, tmp_path):
             scene, quick(iterations=4), folder=tmp_path, on_step=lambda step, _: steps.append(step)
         )
     assert steps == [1, 2, 3, 4]
+    monkeypatch.setattr("gaussian_renderer.fit_data.VERSION", 0)
+    with pytest.warns(UserWarning, match="other settings"):
+        quiet_fit(
+            scene, quick(iterations=4), folder=tmp_path, on_step=lambda step, _: steps.append(step)
+        )
+    assert steps[4:] == [1, 2, 3, 4]
     with atomic_path(tmp_path / "checkpoint.pt") as path:
         path.write_bytes(b"PK broken")
     with pytest.warns(UserWarning, match="not a readable checkpoint"):

@@ -126,6 +126,23 @@ def test_a_second_run_trains_nothing_and_repeats_no_query(widget, monkeypatch, c
     assert "have their pose already" in capsys.readouterr().out
 
 
+def test_models_of_another_version_of_the_fit_are_fitted_anew(widget, tmp_path, monkeypatch):
+    shutil.copytree(widget[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+    class Fitted(Exception):
+        pass
+
+    def fit(*args, **kwargs):
+        raise Fitted
+
+    monkeypatch.setattr("piad.models.fit", fit)
+    pose_estimation.main(ARGUMENTS)  # nothing to do
+    monkeypatch.setattr("piad.models.FIT_VERSION", 0)
+    with pytest.raises(Fitted):
+        pose_estimation.main(ARGUMENTS)
+
+
 def test_a_query_that_is_taken_away_and_put_back_is_done_alone(widget, monkeypatch):
     folder, _ = widget
     monkeypatch.chdir(folder)
