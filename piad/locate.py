@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from piad.scenes import Query, Scene
     from retrieval import InitialPoseConfig
 
-VERSION = 10  # raise when the same inputs give other records
+VERSION = 11  # raise when the same inputs give other records
 
 
 def make_target(query: Query, reflectance_query: Query, device: torch.device) -> Target:
@@ -104,7 +104,8 @@ def locate_queries(
         )
         refined = refine_located(targets, starts, models, cfg.refine, lent)
         if turns is not None:
-            refined = refine_turned(targets, refined, turns, own, cfg.refine, lent)
+            begun = [contenders(start) if start.status == "ok" else [] for start in starts]
+            refined = refine_turned(targets, begun, refined, turns, own, cfg.refine, lent)
         for query, target, start, found in zip(batch, targets, starts, refined, strict=True):
             verdict = None
             if found is not None:

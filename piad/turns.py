@@ -2,10 +2,11 @@
 
 A knob with fourteen dots is nearly itself when turned by one of them, and start poses are found for
 a few sides alone. So all of an object's twins (`piad.twins`) are tried on every query, and where
-they are many, what lies between them and looks as much like it: a cup is round but for its print. A
-doubtful query is turned about the axes of the object's spread before, or where there are twins,
-upside down and all around their axis. The most alike are refined too; of what comes of it that
-counts whose features differ least from the query's (`piad.sides`).
+they are many, what lies between them and looks as much like it: a cup is round but for its print.
+Before, a start pose that one on another side outran in the race gets another chance, and a doubtful
+query is turned about the axes of the object's spread, or where there are twins, upside down and all
+around their axis. The most alike are refined too; of what comes of it that counts whose features
+differ least from the query's (`piad.sides`).
 Measured in docs/method_refinement.md.
 """
 
@@ -43,6 +44,7 @@ from piad.twins import (
     principal_axes,
     small_likeness,
 )
+from retrieval.initial_pose import DISTINCT_DEG
 
 if TYPE_CHECKING:
     from piad.anomaly import Features
@@ -193,6 +195,7 @@ def object_turns(
 
 def refine_turned(
     targets: Sequence[Target],
+    starts: Sequence[Sequence[Tensor]],
     refined: Sequence[RefinedPose | None],
     turns: Turns,
     own: float | None,
@@ -202,22 +205,35 @@ def refine_turned(
     """Refined poses, or what shows the side that a query shows about them.
 
     Args:
+        starts: the poses [4, 4] each was refined from, the best first.
         own: the gallery's own agreement (`piad.refusal`); None: no pose is doubtful.
     """
     limit = 0.0 if own is None else DOUBT * own
     chosen = list(refined)
 
-    def turn(asked: Sequence[int], seek: Callable[..., list[Tensor]]) -> list[int]:
+    def outrun(index: int) -> list[Tensor]:
+        """Starts on other sides than what was found: the first, of a doubtful query all."""
+        found = chosen[index]
+        begun = starts[index] if found.agreement < limit else starts[index][:1]
+        pose = found.world_to_camera.double().cpu()
+        return [start for start in begun if pose_error(start.cpu(), pose)[0] > DISTINCT_DEG]
+
+    def other_sides(index: int) -> list[Tensor]:
+        found = chosen[index]
+        if found.agreement >= limit:
+            return outrun(index)
+        return outrun(index) + turns.other_sides(targets[index], found, cfg.turned_poses)
+
+    def rivals(index: int) -> list[Tensor]:
+        return turns.rivals(targets[index], chosen[index], cfg.turned_poses)
+
+    def turn(asked: Sequence[int], seek: Callable[[int], list[Tensor]]) -> list[int]:
         """Chooses among what queries have and what is sought; those seen from another side then."""
-        tried = [
-            (index, pose)
-            for index in asked
-            for pose in seek(targets[index], chosen[index], cfg.turned_poses)
-        ]
-        seen, starts = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
+        tried = [(index, pose) for index in asked for pose in seek(index)]
+        seen, begun = [targets[index] for index, _ in tried], [[pose] for _, pose in tried]
         beside: dict[int, list[RefinedPose]] = {}
         for (index, _), found in zip(
-            tried, refine_poses(seen, starts, turns.models, cfg, lent), strict=True
+            tried, refine_poses(seen, begun, turns.models, cfg, lent), strict=True
         ):
             beside.setdefault(index, []).append(found)
         moved = []
@@ -229,11 +245,10 @@ def refine_turned(
         return moved
 
     located = [index for index, found in enumerate(chosen) if found is not None]
-    turn([index for index in located if chosen[index].agreement < limit], turns.other_sides)
-    # twins last: they are those of the better side
-    moved = turn(located, turns.rivals)
+    turn(located, other_sides)
+    moved = turn(located, rivals)  # twins last: they are those of the better side
     if moved and turns.is_round:  # from the better side other turns look like the query
-        turn(moved, turns.rivals)
+        turn(moved, rivals)
     return chosen
 
 

@@ -84,11 +84,11 @@ def test_features_overrule_agreement(monkeypatch):
     twins = TILTED.turns(torch.arange(1, PETALS) * 360 / PETALS)
     by_agreement = Turns(models, twins, 0.6)
     monkeypatch.setattr(by_agreement, "rivals", lambda *_: [true])
-    (kept,) = refine_turned([target], [shining], by_agreement, None, CFG)
+    (kept,) = refine_turned([target], [[]], [shining], by_agreement, None, CFG)
     assert torch.equal(kept.world_to_camera, shining.world_to_camera)
     by_features = Turns(models, twins, 0.6, Sides(models, CAMERAS, Net))
     monkeypatch.setattr(by_features, "rivals", lambda *_: [true])
-    (found,) = refine_turned([target], [shining], by_features, None, CFG)
+    (found,) = refine_turned([target], [[]], [shining], by_features, None, CFG)
     assert torch.equal(found.world_to_camera, right.world_to_camera)
     assert torch.equal(found.rival, shining.world_to_camera) and found.rival_agreement == 0.99
 

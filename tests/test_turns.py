@@ -26,13 +26,13 @@ def test_a_query_found_on_a_wrong_petal_gets_to_the_right_one(device):
     first = refine_pose(target, wrong, models, CFG)
     assert pose_error(first.world_to_camera, wrong)[0] < 2  # steps alone stay there
     own = Turns(models, twin_turns(models, CAMERAS, 0.6), 0.6)
-    found, none = refine_turned([target, target], [first, None], own, None, CFG)
+    found, none = refine_turned([target, target], [[wrong], []], [first, None], own, None, CFG)
     assert none is None
     assert pose_error(found.world_to_camera, true)[0] < 0.1
     assert found.agreement > first.agreement and found.steps > first.steps
     assert pose_error(found.rival, true)[0] > 15 and found.rival_agreement < found.agreement
     right = refine_pose(target, true, models, CFG)
-    (kept,) = refine_turned([target], [right], own, None, CFG)
+    (kept,) = refine_turned([target], [[]], [right], own, None, CFG)
     assert pose_error(kept.world_to_camera, true)[0] < 0.1
 
 
@@ -45,15 +45,15 @@ def test_only_a_doubtful_query_of_an_object_without_twins_is_turned(monkeypatch)
     first = refine_pose(target, wrong, models, CFG)
     assert pose_error(first.world_to_camera, true)[0] > 20
     none = Turns(models, torch.zeros(0, 4, 4).double(), 0.6)
-    (same,) = refine_turned([target], [first], none, None, CFG)
+    (same,) = refine_turned([target], [[]], [first], none, None, CFG)
     assert same is first
     # the gallery's own agreement makes this one doubtful
-    (found,) = refine_turned([target], [first], none, 1.0, CFG)
+    (found,) = refine_turned([target], [[]], [first], none, 1.0, CFG)
     assert pose_error(found.world_to_camera, true)[0] < 0.2
 
     worse = replace(first, agreement=first.agreement - 0.1)
     monkeypatch.setattr(turns, "refine_poses", lambda asked, *_: [worse] * len(asked))
-    (kept,) = refine_turned([target], [first], none, 1.0, CFG)
+    (kept,) = refine_turned([target], [[]], [first], none, 1.0, CFG)
     assert torch.equal(kept.world_to_camera, first.world_to_camera)
     assert kept.agreement == first.agreement
 
@@ -68,9 +68,9 @@ def test_a_doubtful_query_of_an_object_with_twins_is_turned_upside_down_too():
     start = refine_pose(target, true, models, CFG)
     first = replace(start, world_to_camera=wrong, agreement=0.1)
     own = Turns(models, twins, 0.6)
-    (same,) = refine_turned([target], [first], own, None, CFG)
+    (same,) = refine_turned([target], [[]], [first], own, None, CFG)
     assert pose_error(same.world_to_camera, true)[0] > 20
-    (found,) = refine_turned([target], [first], own, 1.0, CFG)
+    (found,) = refine_turned([target], [[]], [first], own, 1.0, CFG)
     assert pose_error(found.world_to_camera, true)[0] < 0.1
     assert found.steps > first.steps and len(found.trace) > len(first.trace)
 
@@ -126,7 +126,7 @@ def test_what_is_round_is_looked_around_again_from_a_better_side(monkeypatch):
 
         monkeypatch.setattr(known, "rivals", rivals)
         target = query_of(models, CAMERAS[0])
-        (found,) = refine_turned([target], [refined(wrong)], known, None, CFG)
+        (found,) = refine_turned([target], [[]], [refined(wrong)], known, None, CFG)
         return found, len(asked)
 
     found, times = looked_around(torch.arange(50.0, 360, 50))
@@ -135,6 +135,41 @@ def test_what_is_round_is_looked_around_again_from_a_better_side(monkeypatch):
     # twins alone are the same from any of their sides
     found, times = looked_around(torch.tensor([120.0, 240.0]))
     assert times == 1 and torch.equal(found.world_to_camera, nearer)
+
+
+def test_a_start_pose_that_another_side_outran_is_judged_by_features(monkeypatch):
+    models, true = column(), CAMERAS[0].world_to_camera
+    target = query_of(models, CAMERAS[0])
+    upright = Axis(torch.zeros(3).double(), torch.tensor([0.0, 0, 1]).double())
+    beside, wrong, other = true @ upright.turns(torch.tensor([1.0, 90.0, 180.0]))
+    begun = []
+
+    def refined(pose):
+        return RefinedPose(pose, 0.1, 1, "converged", 0.0, [pose], agreement=0.3)
+
+    def refine_poses(targets, starts, *_):
+        begun.extend(starts)
+        return [refined(pose) for (pose,) in starts]
+
+    monkeypatch.setattr(turns, "refine_poses", refine_poses)
+    none = torch.zeros(0, 4, 4).double()
+
+    def chosen(starts, found, own):
+        begun.clear()
+        known = Turns(models, none, 0.6, ByTruth(true))
+        monkeypatch.setattr(known, "other_sides", lambda *_: [])
+        return refine_turned([target], [starts], [refined(found)], known, own, CFG)[0]
+
+    found = chosen([beside, wrong, other], wrong, None)
+    assert torch.equal(found.world_to_camera, beside) and torch.equal(found.rival, wrong)
+    assert len(begun) == 1
+    # the features say so, not the order
+    assert torch.equal(chosen([wrong], beside, None).world_to_camera, beside)
+    # one side: nothing to judge
+    assert chosen([beside, wrong], true, None).steps == 1 and not begun
+    # of a doubtful query all that it was refined from
+    found = chosen([other, beside, wrong], wrong, 1.0)
+    assert torch.equal(found.world_to_camera, beside) and len(begun) == 2
 
 
 def test_twins_are_sought_once(tmp_path, monkeypatch, capsys):
