@@ -215,8 +215,8 @@ def refine_turned(
         """Starts on other sides than what was found: the first, of a doubtful query all."""
         found = chosen[index]
         begun = starts[index] if found.agreement < limit else starts[index][:1]
-        pose = found.world_to_camera.double().cpu()
-        return [start for start in begun if pose_error(start.cpu(), pose)[0] > DISTINCT_DEG]
+        pose = found.world_to_camera
+        return [start for start in begun if pose_error(start, pose)[0] > DISTINCT_DEG]
 
     def other_sides(index: int) -> list[Tensor]:
         found = chosen[index]
