@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 VERSION = 9  # raise when the same inputs give other scores
 TYPICAL_RATE = 0.05  # of `false_alarm_typical`
-OWN_SHARE = 0.4  # exponent of the object's own threshold; the rest is the typical one's
+OWN_SHARE = 0.3  # exponent of the object's own threshold; the rest is the typical one's
 # Standard deviations per axis: medians of angle and shift are what the refinement leaves.
 JITTER_DEG = 0.1  # of the turn about the object's centre
 JITTER_SHARE = 5e-4  # of the object's distance, shift of the object
@@ -67,10 +67,10 @@ class ThresholdConfig:
         },
     )
     false_alarm_typical: float = field(
-        default=6.5,
+        default=5.0,
         metadata={
             "help": "threshold of objects at large at a rate of 0.05, to which the object's own "
-            "goes six tenths of the way (of its logarithm) where the detection is the default "
+            "goes seven tenths of the way (of its logarithm) where the detection is the default "
             "one; 0: it stays"
         },
     )

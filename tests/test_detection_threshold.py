@@ -155,11 +155,11 @@ def test_the_threshold_goes_towards_the_typical_one(tmp_path):
     own = 1.2 * 38
     assert threshold(usual=False) == pytest.approx(own)
     assert threshold(false_alarm_typical=0.0) == pytest.approx(own)
-    assert threshold(false_alarm_typical=5.0) == pytest.approx(own**0.4 * 5.0**0.6)
+    assert threshold(false_alarm_typical=5.0) == pytest.approx(own**0.3 * 5.0**0.7)
     # the same factor at another rate, and with samples too few for the typical one's
     wider = threshold(false_alarm_typical=5.0, false_alarm_rate=0.2)
-    assert wider == pytest.approx(1.2 * 32 * (5.0 / own) ** 0.6)
+    assert wider == pytest.approx(1.2 * 32 * (5.0 / own) ** 0.7)
     few = threshold(count=9, false_alarm_rate=0.1, false_alarm_typical=5.0)
-    assert few == pytest.approx((1.2 * 9) ** 0.4 * 5.0**0.6)
+    assert few == pytest.approx((1.2 * 9) ** 0.3 * 5.0**0.7)
     with pytest.raises(UserError, match="false_alarm_typical must be 0 or positive, got -1"):
         ThresholdConfig(false_alarm_typical=-1.0)
