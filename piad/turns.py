@@ -6,13 +6,14 @@ they are many, what lies between them and looks as much like it: a cup is round 
 Before, a start pose that one on another side outran in the race gets another chance, and a doubtful
 query is turned about the axes of the object's spread, or where there are twins, upside down and all
 around their axis. The most alike are refined too; of what comes of it that counts whose features
-differ least from the query's (`piad.sides`).
+differ least from the query's (`piad.sides`), and what is round is turned to where they do.
 Measured in docs/method_refinement.md.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from gaussian_renderer.camera import rigid_inverse
 from gaussian_renderer.se3 import pose_error
-from piad.agreement import closeness_of
+from piad.agreement import closeness, closeness_of
+from piad.anomaly import TINY
 from piad.models import ModelPair
 from piad.pose import refine_poses
 from piad.refine_config import RefineConfig, RefinedPose
@@ -56,6 +58,7 @@ FINE_STEP_DEG = 2.5  # of turns about the twins' axis: a gear's teeth are narrow
 TWIN_BEHIND, BEHIND = 0.2, 0.1  # agreement, likeness that a turned pose may lack, not yet refined
 BETWEEN = 12  # turns between twins that features look at, at most
 BESIDE_DEG = 7.0  # a turn that is nearer to a twin isn't between: steps reach it from there
+REACH_DEG, COARSE_DEG, FINE_DEG = 30.0, 3.0, 1.5  # of a round object's last turn, and its steps
 DOUBT = 0.4  # share of the gallery's own agreement below which a pose is doubtful
 
 
@@ -122,8 +125,42 @@ class Turns:
     @cached_property
     def is_round(self) -> bool:
         """Whether any turn may look like a query: twins are many, with room between them."""
-        turns = self.axis.turns(around(STEP_DEG))
-        return len(self.twins) >= ROUND and bool(self._apart(turns).any())
+        if len(self.twins) < ROUND:
+            return False
+        return bool(self._apart(self.axis.turns(around(STEP_DEG))).any())
+
+    def settled(self, target: Target, found: RefinedPose, cfg: RefineConfig) -> RefinedPose:
+        """A refined pose turned about the twins' axis, up to REACH_DEG, to where D is least.
+
+        About such an axis steps follow what shades a plain body, which another lamp moves. Nothing
+        is refined again: steps would lead back.
+        """
+        begun, pose = time.perf_counter(), found.world_to_camera.double().cpu()
+
+        def differences(degrees: Tensor) -> Tensor:
+            return self.sides.differences(target, pose @ self.axis.turns(degrees))
+
+        count = round(REACH_DEG / COARSE_DEG)
+        coarse = COARSE_DEG * torch.arange(-count, count + 1, dtype=torch.float64)
+        fine = coarse[differences(coarse).argmin()] + FINE_DEG * torch.arange(-2, 3)
+        values = differences(fine)
+        best = int(values.argmin())
+        turn = fine[best].item()
+        if turn == 0:
+            return found
+        if 0 < best < len(fine) - 1:
+            before, least, after = values[best - 1 : best + 2].tolist()
+            turn += FINE_DEG * (before - after) / (2 * max(before - 2 * least + after, TINY))
+        turned = pose @ self.axis.turns(torch.tensor([turn]))[0]
+        loss, agreement = closeness(target, turned, self.models, cfg)
+        return replace(
+            found,
+            world_to_camera=turned.to(found.world_to_camera),
+            loss=loss,
+            agreement=agreement,
+            seconds=found.seconds + time.perf_counter() - begun,
+            trace=[*found.trace, turned.to(found.world_to_camera)],
+        )
 
     def _apart(self, motions: Tensor) -> Tensor:
         """Which turns [N, 4, 4] are by more than BESIDE_DEG from none at all and from all twins."""
@@ -249,6 +286,9 @@ def refine_turned(
     moved = turn(located, rivals)  # twins last: they are those of the better side
     if moved and turns.is_round:  # from the better side other turns look like the query
         turn(moved, rivals)
+    if turns.sides is not None and turns.is_round:
+        for index in located:
+            chosen[index] = turns.settled(targets[index], chosen[index], cfg)
     return chosen
 
 

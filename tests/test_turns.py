@@ -10,6 +10,7 @@ from gaussian_renderer.camera import rigid_inverse
 from gaussian_renderer.errors import UserError
 from gaussian_renderer.se3 import pose_error
 from piad import turns, twins
+from piad.agreement import closeness
 from piad.pose import refine_pose
 from piad.refine_config import RefineConfig, RefinedPose
 from piad.turns import Turns, object_turns, refine_turned
@@ -85,6 +86,19 @@ class ByTruth:
         return torch.tensor([pose_error(pose, self.true)[0] for pose in poses])
 
 
+class Squared(ByTruth):
+    """Sides whose difference is a parabola of the turn that is left."""
+
+    def differences(self, target, poses):
+        return super().differences(target, poses).double().square()
+
+
+def alone(known):
+    """Turns that seek no other side."""
+    known.rivals = known.other_sides = lambda *_: []
+    return known
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_turns_between_twins_are_looked_at_where_features_tell_sides_apart(device):
     models, true = column(device), CAMERAS[0].world_to_camera
@@ -135,6 +149,32 @@ def test_what_is_round_is_looked_around_again_from_a_better_side(monkeypatch):
     # twins alone are the same from any of their sides
     found, times = looked_around(torch.tensor([120.0, 240.0]))
     assert times == 1 and torch.equal(found.world_to_camera, nearer)
+
+
+def test_what_is_round_is_turned_to_where_features_differ_least():
+    models, true = column(), CAMERAS[0].world_to_camera
+    target = query_of(models, CAMERAS[0])
+    upright = Axis(torch.zeros(3).double(), torch.tensor([0.0, 0, 1]).double())
+    known = Turns(models, upright.turns(torch.arange(50.0, 360, 50)), 0.6, Squared(true))
+    # between the angles that are looked at, and the farthest of them
+    for angle, left in ((-20.4, 0.0), (1.9, 0.0), (0.7, 0.7), (33.0, 0.0), (40.0, 7.0)):
+        pose = true @ upright.turns(torch.tensor([angle]))[0]
+        first = RefinedPose(pose, 0.1, 1, "converged", 0.0, [pose], agreement=0.1)
+        (found,) = refine_turned([target], [[]], [first], alone(known), None, CFG)
+        assert pose_error(found.world_to_camera, true)[0] == pytest.approx(left, abs=0.02)
+        if left == angle:
+            assert found is first
+        else:
+            assert torch.equal(found.trace[-1], found.world_to_camera)
+            expected = closeness(target, found.world_to_camera, models, CFG)
+            assert (found.loss, found.agreement) == pytest.approx(expected)
+    # nothing is turned without features, or where twins are few
+    pose = true @ upright.turns(torch.tensor([10.0]))[0]
+    first = RefinedPose(pose, 0.1, 1, "converged", 0.0, [pose], agreement=0.1)
+    for degrees, sides in ((50.0, None), (120.0, Squared(true))):
+        known = Turns(models, upright.turns(torch.arange(degrees, 360, degrees)), 0.6, sides)
+        (found,) = refine_turned([target], [[]], [first], alone(known), None, CFG)
+        assert found is first
 
 
 def test_a_start_pose_that_another_side_outran_is_judged_by_features(monkeypatch):
